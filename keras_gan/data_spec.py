@@ -30,7 +30,7 @@ class DataSpec:
         num_classes: number of classes of the labels; 0 if the networks are not given labels.
         asked: other fields that the data must have, each with who asks for it.
         shapes: shapes of those of them of which a network states one, without the batch.
-        multiple: a batch must divide by this number.
+        multiple: a batch must be a multiple of this number.
         multiple_of: what that number is, for errors.
         replicas: number of replicas that share a batch.
         kind: kind of the samples, if it is stated; their range then counts as stated as well.
@@ -85,14 +85,14 @@ class DataSpec:
         return value_ranges.WIDEST * (usual[1] - usual[0]) < own[1] - own[0] < np.inf
 
     def dividing(self, multiple: int, multiple_of: str) -> DataSpec:
-        """Returns the same for batches that must divide by a number."""
+        """Returns the same for batches that must be a multiple of a number."""
         return dataclasses.replace(self, multiple=multiple, multiple_of=multiple_of)
 
     def check_size(self, size: int) -> None:
         """Checks that a batch divides into the parts that the steps and the replicas see."""
         if size % self.multiple:
             raise UsageError(
-                f"A batch must divide by {self.multiple_of} = {self.multiple}, because each "
+                f"A batch must be a multiple of {self.multiple_of} = {self.multiple}, because each "
                 f"discriminator step sees its own part. Received: a batch of {size}"
             )
         if size < self.replicas:

@@ -30,7 +30,8 @@ _SCORES = ("normalized_return", "mean_return")  # of games that act, beside thos
 _LAST_PANELS = (
     ("Normalized return of the policy: 0 for random actions, 1 for the expert", _SCORES[:1]),
     (
-        "Return of an episode: with random actions in training, and without",
+        "Return of an episode: sampled actions in training (episode_return),\n"
+        "greedy actions in evaluation (mean_return)",
         ("episode_return", "mean_return"),
     ),
     ("Diversity of generated samples relative to the data", ("diversity",)),

@@ -149,6 +149,8 @@ def _one_or_all(values: list[float | None]) -> list[float | None] | float | None
 def difference(ours: Facts, theirs: Facts, shape: Sequence[int], other: Sequence[int]) -> str:
     """Returns how the spaces of two environments differ, in words; empty if they do not.
 
+    A bound of an observation that does not exist, or is not known, fits every bound.
+
     Args:
         ours: `environment` of a manifest.
         theirs: that of another environment.
@@ -160,7 +162,7 @@ def difference(ours: Facts, theirs: Facts, shape: Sequence[int], other: Sequence
     one, two = read(ours, shape), read(theirs, other)
     if one.count != two.count or not _alike((one.least, one.most), (two.least, two.most)):
         return f"{two.describes_actions}, not {one.describes_actions}"
-    if not _alike((one.low, one.high), (two.low, two.high)):
+    if not all(_fit(*bounds) for bounds in ((one.low, two.low), (one.high, two.high))):
         found, wanted = (f"{_listed(x.low)} to {_listed(x.high)}" for x in (two, one))
         return f"observations from {found}, not {wanted}"
     return ""
@@ -174,6 +176,12 @@ def _alike(one: Sequence[Any], two: Sequence[Any]) -> bool:
         if not same:
             return False
     return True
+
+
+def _fit(one: np.ndarray, two: np.ndarray) -> bool:
+    """Returns whether bounds are equal where both of them exist."""
+    known = (np.abs(one) < LARGEST) & (np.abs(two) < LARGEST)
+    return np.allclose(one[known], two[known], rtol=10.0**-_DIGITS, atol=0)
 
 
 def check_facts(facts: Any) -> dict[str, Any]:

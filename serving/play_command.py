@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from serving import animations, picture_commands, playing
 from serving.acting import require_policy
@@ -28,6 +29,7 @@ EXAMPLES = (
     "keras-gan play runs/cartpole --episodes 10 --seed 0 --out play.webp"
 )
 _SLOWEST = 30.0  # frames/s where the environment names none
+_WIDEST = 320  # pixels of a frame, whose larger ones are reduced
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +145,13 @@ class PlayCommand:
 
     def _draw(self, frame: np.ndarray) -> None:
         """Keeps a frame of the first episode, while there is room for it."""
+        frame = _reduced(frame)
         pixels = frame.shape[0] * frame.shape[1]
+        if pixels > MAX_PIXELS:
+            raise UsageError(
+                f"A frame must have at most {MAX_PIXELS} pixels at a width of {_WIDEST}. "
+                f"Received: {frame.shape[1]} x {frame.shape[0]} of {self._name!r}"
+            )
         if len(self._frames) < min(self._options.frames, MAX_PIXELS // pixels):
             self._frames.append(frame)
 
@@ -191,3 +199,12 @@ class PlayCommand:
 
         facts: dict[str, object] = {"environment": self._name, "seed": self._options.seed}
         return provenance(self._bundle.name, self._bundle.sha256, **facts)
+
+
+def _reduced(frame: np.ndarray) -> np.ndarray:
+    """Returns a frame of at most `_WIDEST` pixels in width, in its shape."""
+    height, width = frame.shape[:2]
+    if width <= _WIDEST:
+        return frame
+    size = (_WIDEST, max(1, round(height * _WIDEST / width)))
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))

@@ -60,17 +60,26 @@ def open_environment(name: str, policy: Policy, *, has_frames: bool = False) -> 
     try:
         if has_frames and mode not in found.metadata.get("render_modes", ()):
             raise UsageError(f"--out needs an environment that draws frames. Received: {name!r}")
-        facts = environments.describe(name, found.observation_space, found.action_space)
-        shapes = policy.shape, found.observation_space.shape
-        if text := environments.difference(policy.facts, facts, *shapes):
-            raise UsageError(
-                "The environment must have the observations and the actions of the policy, which "
-                f"are those of {policy.environment.title}. Received: {name!r} with {text}"
-            )
+        check_spaces(name, found, policy)
     except BaseException:
         found.close()
         raise
     return found
+
+
+def check_spaces(name: str, environment: Any, policy: Policy) -> None:
+    """Checks that an environment has the observations and the actions of a policy.
+
+    Raises:
+        UsageError: it has others.
+    """
+    seen, taken = environment.observation_space, environment.action_space
+    facts = environments.describe(name, seen, taken)
+    if text := environments.difference(policy.facts, facts, policy.shape, seen.shape):
+        raise UsageError(
+            "The environment must have the observations and the actions of the policy, which "
+            f"are those of {policy.environment.title}. Received: {name!r} with {text}"
+        )
 
 
 def _gymnasium() -> Any:

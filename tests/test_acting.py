@@ -259,4 +259,8 @@ def test_environments_differ_in_their_spaces():
     swing = changed(action={"low": [-2.0], "high": [2.0]})
     assert found(swing, (4,)) == "actions of 1 numbers from -2 to 2, not 2 discrete actions"
     free = changed(observation={"low": None, "high": None})
-    assert found(free, (4,)).startswith("observations from none to none, not [-4.8, none,")
+    assert found(free, (4,)) == ""  # a missing bound fits every bound
+    rounded = {"low": [-4.8, None, -0.41887903, None], "high": [4.8, 1.0, 0.41887903, None]}
+    assert found(changed(observation=rounded), (4,)) == ""
+    other = changed(observation={"low": [-4.8, 0.0, -0.42, None], "high": None})
+    assert found(other, (4,)).startswith("observations from [-4.8, 0, -0.42, none] to none, not")

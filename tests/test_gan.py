@@ -574,13 +574,19 @@ def test_bad_batches_and_labels_are_refused(make_gan):
     x = np.zeros((8, 8, 12, 1), "float32")
     datasets = tf.data.Dataset.from_tensor_slices
     three = make_gan(discriminator_steps=3)
-    with pytest.raises(UsageError, match=r"divide by discriminator_steps \* pac = 3.*a batch of 8"):
+    with pytest.raises(
+        UsageError, match=r"multiple of discriminator_steps \* pac = 3.*a batch of 8"
+    ):
         three.fit(datasets(x).batch(8, drop_remainder=True))
     with pytest.raises(UsageError, match=r"drop_remainder=True.*unknown size"):
         three.fit(datasets(x).batch(6))
-    with pytest.raises(UsageError, match=r"divide by discriminator_steps \* pac = 3.*a batch of 8"):
+    with pytest.raises(
+        UsageError, match=r"multiple of discriminator_steps \* pac = 3.*a batch of 8"
+    ):
         three.fit(x, batch_size=8)
-    with pytest.raises(UsageError, match=r"divide by discriminator_steps \* pac = 3.*a batch of 2"):
+    with pytest.raises(
+        UsageError, match=r"multiple of discriminator_steps \* pac = 3.*a batch of 2"
+    ):
         three.fit(x, batch_size=6)
     with pytest.raises(UsageError, match="an array of none"):
         make_gan().fit(x[:0])

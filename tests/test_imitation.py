@@ -224,8 +224,12 @@ def test_networks_that_do_not_fit_are_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reward": "wgan"}, "must be 'wgan' for the loss wasserstein"),
+        ({"reward": "wgan"}, "Received: reward='wgan' with loss='non_saturating'"),
         ({"loss": "wasserstein"}, "must be 'wgan' for the loss wasserstein"),
+        (
+            {"loss": "wasserstein", "reward": "log_d"},
+            "Received: reward='log_d' with loss='wasserstein'",
+        ),
         ({"episodes": "endless"}, "one of restart, absorbing, natural. Received: .*endless"),
         ({"terms": ["reconstruction"]}, "for the player 'generator'"),
         ({"augment": "ada"}, "Imitation has no augmentation|No augmentation"),
@@ -242,7 +246,9 @@ def test_bad_arguments_are_refused(options, message):
 
 
 def test_a_batch_must_divide_and_fit_into_the_replay():
-    with pytest.raises(UsageError, match=r"must divide by a multiple of environments.* = 4"):
+    with pytest.raises(
+        UsageError, match=r"must be a multiple of the least common multiple of environments.* = 4"
+    ):
         imitation().fit(batches(size=62), steps_per_epoch=1, verbose=0)
     with pytest.raises(UsageError, match="at least the batch of 64 pairs"):
         imitation(replay=32).fit(batches(), steps_per_epoch=1, verbose=0)

@@ -16,6 +16,7 @@ from policies import BALANCE
 from servers import ROOT
 
 import serving
+from serving import play_command
 from serving.cli import main
 
 CORRIDOR = {"id": "corridor:Corridor-v0", "observation": {"low": -1.0, "high": 1.0}}
@@ -104,6 +105,25 @@ def test_an_animation_is_bounded(capsys, folder, tmp_path):
     assert "2 episodes, 2 cut after 30 steps, return 7.5 on average, from 0 to 15" in text
     assert f"Wrote {out}: 7 frames of 31 of 20 x 10, 0.7 s, " in text
     assert b"Endless" not in out.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((400, 600, 3), "320 x 213"), ((10**7, 1, 3), None)]
+)
+def test_large_frames_are_reduced_or_refused(
+    capsys, folder, tmp_path, monkeypatch, shape, expected
+):
+    frame = np.zeros(shape, np.uint8)
+    monkeypatch.setattr(corridor.Corridor, "render", lambda self: frame)
+    out = tmp_path / "a.gif"
+    monkeypatch.setattr(play_command, "MAX_PIXELS", 10**6)
+    options = ("--episodes", 1, "--seed", 0, "--out", out)
+    status, text, err = play(capsys, folder / "corridor", *options)
+    if expected:
+        assert (status, f"Wrote {out}: 5 frames of {expected}" in text) == (0, True)
+    else:
+        assert (status, err.count("\n"), out.exists()) == (2, 1, False)
+        assert "Received: 1 x 10000000 of 'corridor:Corridor-v0'" in err
 
 
 def test_drawing_does_not_change_an_episode(capsys, folder, tmp_path):

@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import numpy as np
+import policies
 import pytest
 
 from keras_gan import UsageError, datasets
+from keras_gan.commands.recording import record_command
 from keras_gan.control import experts, recording, spaces
 from serving.kinds import action
 
@@ -131,6 +133,20 @@ BAD = [
         {"terminated": None, "truncated": None, "lengths": np.array([4, 5])},
         r"ends must ascend to the number of actions, 10. Received: .*\[4, 9\] ... \[9\]",
     ),
+    ({"observations": np.float32(1)}, "observations must have one row for each step"),
+    ({"actions": np.int64(1)}, "actions must have one row for each step. Received: .* a number"),
+    ({"actions": np.array(["left"] * 10)}, "actions must be numbers. Received: .* dtype <U4"),
+    ({"terminated": np.array(["no"] * 10)}, "terminated must be numbers. Received: .* dtype <U2"),
+    ({"rewards": np.array(["1"] * 10)}, "rewards must be numbers. Received: .* dtype <U1"),
+    ({"terminated": np.ones((10, 1))}, r"one value of terminated .* with shape \(10, 1\)"),
+    (
+        {"terminated": None, "truncated": None, "indices": np.array([[5]])},
+        r"indices must have one number for each episode, in one axis. Received: .*\(1, 1\)",
+    ),
+    (
+        {"terminated": None, "truncated": None, "lengths": np.array([5, np.nan])},
+        "ends must ascend to the number of actions, 10",
+    ),
     ({"environment": "Acrobot-v1"}, "of the environment CartPole-v1. Received: .*Acrobot-v1"),
 ]
 
@@ -141,6 +157,18 @@ def test_bad_files_are_refused_in_one_line(changed, message, tmp_path):
     with pytest.raises(UsageError, match=message) as error:
         opened(write(tmp_path / "bad.npz", **arrays))
     assert "\n" not in str(error.value)
+
+
+def test_an_unknown_return_is_left_out_and_two_steps_are_too_few(tmp_path):
+    known = opened(write(tmp_path / "known.npz", **pairs(), rewards=np.ones(10)))
+    assert known.description.endswith("9 + 1 pairs, mean return 5.0")
+    assert opened(write(tmp_path / "a.npz", **pairs())).description.endswith("9 + 1 pairs")
+    three = opened(write(tmp_path / "three.npz", **pairs(count=3, ends=[2])))
+    assert (three.count("train"), three.count("held_out")) == (2, 1)
+    for count in (1, 2):
+        path = write(tmp_path / "few.npz", **pairs(count=count, ends=[count - 1]))
+        with pytest.raises(UsageError, match=f"at least three steps, .* Received: {count} of"):
+            opened(path)
 
 
 def test_continuous_actions_out_of_bounds_are_refused(tmp_path):
@@ -200,12 +228,16 @@ def test_an_expert_of_a_file(tmp_path):
         "def right(observation): return 1\n"
         "def by_environment(observation, environment): return environment.action_space.n - 1\n"
         "def bad(observation): return 5\n"
+        "def nothing(observation): pass\n"
+        "def text(observation): return 'left'\n"
         "def failing(observation): raise ValueError('no')\n"
     )
     for name in ("right", "by_environment"):
         assert record_named(f"{path}:{name}").actions.mean() == 1
     for name, message in (
         ("bad", "must return an action of Discrete.*which returned 5"),
+        ("nothing", "must return an action of Discrete.*which returned None"),
+        ("text", "must return an action of Discrete.*which returned 'left'"),
         ("failing", "raised ValueError: no"),
         ("missing", "must be a function of its file"),
     ):
@@ -215,6 +247,71 @@ def test_an_expert_of_a_file(tmp_path):
         recording.named("nothing", "CartPole-v1")
     with pytest.raises(UsageError, match="file of an expert must exist"):
         recording.named(str(tmp_path / "none.py:act"), "CartPole-v1")
+
+
+def test_a_function_takes_the_environment_if_it_asks_for_it(tmp_path):
+    (tmp_path / "beside.py").write_text("SIDE = 1\n")
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from __future__ import annotations\n"
+        "import dataclasses\n"
+        "from beside import SIDE\n"
+        "@dataclasses.dataclass\n"
+        "class Expert:\n"
+        "    side: int = SIDE\n"
+        "    def act(self, observation): return self.side\n"
+        "    def __call__(self, observation, other): return other.action_space.n - 1\n"
+        "method, instance = Expert().act, Expert()\n"
+        "def with_default(observation, side=1): return side\n"
+        "def named(observation, environment=None): return environment.action_space.n - 1\n"
+        "def several(*observations): return len(observations)\n"
+    )
+    before = list(sys.path)
+    try:
+        for name in ("method", "instance", "with_default", "named", "several"):
+            assert record_named(f"{path}:{name}").actions.mean() == 1, name
+    finally:
+        sys.modules.pop("beside", None)
+    assert sys.path == before
+
+
+def test_an_expert_of_a_bundle(tmp_path):
+    run = tmp_path / "run"
+    bundle = policies.discrete(run / "bundle")
+    (run / "checkpoints").mkdir()
+    (run / "recipe.yaml").touch()
+    found = record_named(str(bundle))
+    assert found.returns[0] == 500
+    np.testing.assert_array_equal(record_named(str(run)).observations, found.observations)
+    policies.continuous(tmp_path / "pendulum")
+    policies.reward(tmp_path / "reward")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "manifest.json").write_text("{")
+    (tmp_path / "mine.py").touch()
+    for name, message in (
+        ("pendulum", r"those of Pendulum-v1. Received: 'CartPole-v1' with .*shape \(4,\), not"),
+        ("reward", "A policy has the role 'policy'"),
+        ("broken", "manifest.json must be JSON"),
+        ("", "A bundle is a folder with a manifest.json"),
+        ("mine.py", "must be FILE.py:FUNCTION or the folder"),
+    ):
+        with pytest.raises(UsageError, match=message) as error:
+            recording.named(f"{tmp_path}/{name}", "CartPole-v1")
+        assert "\n" not in str(error.value)
+
+
+def test_nothing_is_recorded_that_cannot_be_written(tmp_path, monkeypatch):
+    def recorded(*args):
+        raise AssertionError("recorded")
+
+    monkeypatch.setattr(recording, "record", recorded)
+    (tmp_path / "folder.npz").mkdir()
+    for out, message in (
+        ("none/expert.npz", "in a folder that exists. Received: out="),
+        ("folder.npz", "--out must name a file"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            record_command("CartPole-v1", out=tmp_path / out)
 
 
 def test_the_command_record(tmp_path):

@@ -11,6 +11,7 @@ from keras_gan.commands._app import app, print_line
 from keras_gan.control import recording
 from keras_gan.control.spaces import check_name
 from keras_gan.errors import UsageError
+from serving.output_files import check_writable
 
 
 @app.command("record")
@@ -32,6 +33,9 @@ def record_command(
     if out.suffix != ".npz":
         raise UsageError(f"`out` must end in .npz. Received: out={str(out)!r}")
     check_name(environment)
+    if not out.parent.is_dir():
+        raise UsageError(f"`out` must be in a folder that exists. Received: out={str(out)!r}")
+    check_writable(out)
     acting, name = recording.named(expert, environment)
     found = recording.record(environment, acting, episodes, seed, name)
     found.save(out)

@@ -80,11 +80,6 @@ def scripted(environment: str) -> Expert:
     return EXPERTS[environment]
 
 
-def as_text(expert: Expert) -> str:
-    """Returns an expert in words: the first line of its docstring."""
-    return (expert.__doc__ or type(expert).__name__).strip().split("\n")[0]
-
-
 def call(expert: Expert, observation: np.ndarray, environment: Any, name: str) -> Any:
     """Returns an expert's action, with its errors as user errors.
 
@@ -102,7 +97,10 @@ def call(expert: Expert, observation: np.ndarray, environment: Any, name: str) -
         ) from error
     space = environment.action_space
     converted = np.asarray(action)
-    if hasattr(space, "n"):
+    is_number = converted.dtype.kind in "biuf"
+    if not is_number:
+        pass  # such as None, or a text
+    elif hasattr(space, "n"):
         is_choice = converted.size == 1 and float(converted.reshape(())) in range(int(space.n))
         if is_choice:
             return int(converted.reshape(()))

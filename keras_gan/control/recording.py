@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
+import inspect
 import os
 import pathlib
+import sys
+import types
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from keras_gan.arguments import check_integer
 from keras_gan.control import experts
-from keras_gan.control.spaces import Spaces, make, spaces_of
+from keras_gan.control.spaces import make, spaces_of
 from keras_gan.errors import UsageError, one_line
+from serving import playing
+from serving.acting import require_policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +122,7 @@ def named(expert: str | None, environment: str) -> tuple[experts.Expert, str]:
 
     Args:
         expert: None for the scripted expert of the environment; `FILE.py:FUNCTION`; or the folder
-            of a policy bundle.
+            of a policy bundle, or of a run with one.
         environment: name of the environment.
 
     Raises:
@@ -128,9 +133,8 @@ def named(expert: str | None, environment: str) -> tuple[experts.Expert, str]:
     path, _, function = expert.rpartition(":")
     if path.endswith(".py"):
         return _from_file(pathlib.Path(os.path.expanduser(path)), function), expert
-    folder = pathlib.Path(os.path.expanduser(expert))
-    if (folder / "manifest.json").is_file():
-        return _from_bundle(folder, spaces_of(environment)), expert
+    if not expert.endswith(".py") and os.path.exists(os.path.expanduser(expert)):
+        return _from_bundle(expert, environment), expert
     raise UsageError(
         "`expert` must be FILE.py:FUNCTION or the folder of a policy bundle; without it the "
         f"scripted expert of the environment is taken. Received: expert={expert!r}"
@@ -145,51 +149,72 @@ def _from_file(path: pathlib.Path, function: str) -> experts.Expert:
     """
     if not path.is_file():
         raise UsageError(f"The file of an expert must exist. Received: {path}")
-    spec: Any = importlib.util.spec_from_file_location(f"_expert_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # a script of the user's may raise anything
-        raise UsageError(
-            f"The file of an expert must be a Python module. Received: {path}, which raised "
-            f"{type(error).__name__}: {one_line(error)}"
-        ) from error
-    found = getattr(module, function, None)
+    found = getattr(_imported(path), function, None)
     if not callable(found):
         raise UsageError(
             f"The expert must be a function of its file. Received: {function!r}, which {path} "
             "does not have"
         )
-    several = found.__code__.co_argcount > 1 if hasattr(found, "__code__") else False
-    return found if several else lambda observation, environment: found(observation)
+    return (
+        found if _takes_environment(found) else lambda observation, environment: found(observation)
+    )
 
 
-def _from_bundle(folder: pathlib.Path, spaces: Spaces) -> experts.Expert:
-    """Returns the policy of a bundle, run by onnxruntime.
+def _imported(path: pathlib.Path) -> types.ModuleType:
+    """Returns the module of a file, which may import the files beside it.
 
     Raises:
-        UsageError: a bundle of another role, or for other observations.
+        UsageError: it cannot be imported.
     """
-    import onnxruntime  # here only: other experts need none
-
-    role = json.loads((folder / "manifest.json").read_text("utf-8")).get("role")
-    if role != "policy":
-        raise UsageError(f"The bundle must be a policy. Received: {folder}, role={role!r}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
-    )
-    shape = session.get_inputs()[0].shape
-    if shape[1:] != [spaces.observation]:
+    name = f"_expert_{path.stem}"
+    spec: Any = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # data classes look their module up there
+    beside = str(path.parent.resolve())
+    sys.path.insert(0, beside)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a script of the user's may raise anything
+        sys.modules.pop(name, None)
         raise UsageError(
-            f"The policy must take observations of {spaces.environment}, of length "
-            f"{spaces.observation}. Received: {folder}, which takes {shape[1:]}"
-        )
-    name = session.get_inputs()[0].name
+            f"The file of an expert must be a Python module. Received: {path}, which raised "
+            f"{type(error).__name__}: {one_line(error)}"
+        ) from error
+    finally:
+        if beside in sys.path:
+            sys.path.remove(beside)
+    return module
 
-    def act(observation: np.ndarray, environment: Any) -> Any:
-        rows = np.asarray(observation, np.float32)[np.newaxis]
-        return np.asarray(session.run(["action"], {name: rows})[0])[0]
 
-    return act
+def _takes_environment(function: Callable) -> bool:
+    """Returns whether a function takes the environment after the observation.
+
+    It does if its second positional parameter has no default, or is named `environment`.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # such as some functions of C, which state none
+        return False
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [each for each in parameters if each.kind in kinds]
+    if len(positional) < 2:
+        return False
+    return positional[1].default is inspect.Parameter.empty or positional[1].name == "environment"
+
+
+def _from_bundle(path: str, environment: str) -> experts.Expert:
+    """Returns the policy of a bundle or of an exported run, run by onnxruntime.
+
+    Raises:
+        UsageError: no bundle, one of another role, or one for another environment.
+    """
+    from serving.bundle import Bundle  # here only: other experts need no onnxruntime
+
+    bundle = Bundle(path, device="cpu")
+    policy, actor = require_policy(bundle), bundle.actor
+    env = make(environment)
+    try:
+        playing.check_spaces(environment, env, policy)
+    finally:
+        env.close()
+    return lambda observation, environment: actor.follow(observation)

@@ -2,8 +2,8 @@
 
 An environment is put into a state by its last reset and the actions since then: every reset has a
 seed of its own, a function of the game's seed, the number of the copy and that of the reset. So the
-state of any environment that is a function of its seeds and actions can be saved without knowing
-its inside, its random generator included.
+state of any environment that is a function of its seeds and actions can be saved without access
+to its internals, its random generator included.
 """
 
 from __future__ import annotations
@@ -146,12 +146,13 @@ class Vector:
         return found
 
     def _step(self, copy: int, action: np.ndarray, found: Steps) -> None:
-        state, terminated = self.state, self._act(copy, action)
+        state, (terminated, own) = self.state, self._act(copy, action)
         found.following[copy] = state.observation[copy]
         state.clock[copy] += 1
-        truncated = bool(state.clock[copy] >= self.spaces.horizon)
-        # An episode that began at a hidden reset and was cut off is not a whole one.
-        if terminated or (truncated and state.since[copy] == state.clock[copy]):
+        # The environment's own end is that of a whole episode. One that began at a hidden reset
+        # and was cut off at the horizon is not.
+        truncated = own or bool(state.clock[copy] >= self.spaces.horizon)
+        if terminated or own or (truncated and state.since[copy] == state.clock[copy]):
             state.finished[copy] += 1
             state.returns[copy] = state.progress[copy]
         elif not state.finished[copy]:
@@ -165,15 +166,16 @@ class Vector:
         if found.terminated[copy] or truncated:
             state.clock[copy] = 0
 
-    def _act(self, copy: int, action: np.ndarray) -> bool:
-        """Takes an action in a copy. Returns whether the environment has ended its episode."""
+    def _act(self, copy: int, action: np.ndarray) -> tuple[bool, bool]:
+        """Takes an action in a copy. Returns whether its episode has ended, and was cut off."""
         state, environment = self.state, self._environments[copy]
-        observation, reward, terminated, _, _ = environment.step(self.spaces.decode(action))
+        found = environment.step(self.spaces.decode(action))
+        observation, reward, terminated, truncated, _ = found
         state.actions[copy, state.since[copy]] = action
         state.observation[copy] = np.asarray(observation, np.float32)
         state.since[copy] += 1
         state.progress[copy] += float(reward)
-        return bool(terminated)
+        return bool(terminated), bool(truncated and not terminated)
 
     def _reset(self, copy: int) -> None:
         state = self.state

@@ -94,6 +94,11 @@ def _source(
     """Returns the data set of the first episodes, one in `every` steps, with held-out others."""
     ends = np.flatnonzero(found.terminated | found.truncated) + 1
     count = len(ends)
+    if ends[-1] < 3:
+        raise UsageError(
+            "Trajectories must have at least three steps, two to train on and one held out. "
+            f"Received: {ends[-1]} of {where}"
+        )
     if wanted is not None and wanted > count:
         raise UsageError(
             f"`episodes` must be at most the number of recorded ones, {count}. "
@@ -122,8 +127,10 @@ def _source(
     share = f", 1 in {every} steps" if every > 1 else ""
     description = (
         f"trajectories: {used} of {count} episodes of {spaces.environment} of {where}{share}: "
-        f"{len(train):,} + {len(others):,} pairs, mean return {found.returns[:used].mean():.1f}"
+        f"{len(train):,} + {len(others):,} pairs"
     )
+    if np.isfinite(mean := found.returns[:used].mean()):
+        description += f", mean return {mean:.1f}"
     return Source(Spec(fields=spaces.fields), splits, description, repeats=True)
 
 
@@ -155,14 +162,17 @@ def _read(path: str, environment: str | None) -> Recording:
             "Trajectories must have the arrays observations and actions (or obs and acts). "
             f"Received: {path} with {', '.join(arrays) or 'no arrays'}"
         )
-    _check_numbers(path, "observations", observations)
-    _check_numbers(path, "actions", actions)
+    _check_steps(path, "observations", observations)
+    _check_steps(path, "actions", actions)
+    rewards = arrays.get("rewards", arrays.get("rews"))
+    for name, array in (given | {"rewards": rewards}).items():
+        if array is not None:
+            _check_dtype(path, name, array)
     terminated, truncated = _ends(path, given, len(actions))
     observations = _before_actions(path, observations, terminated | truncated)
     _check_spaces(path, observations, actions, spaces)
-    rewards = arrays.get("rewards", arrays.get("rews"))
     if rewards is None or rewards.shape != (len(actions),):
-        rewards = np.zeros(len(actions))  # unknown: the description then says 0
+        rewards = np.full(len(actions), np.nan)  # unknown
     return Recording(spaces.environment, observations, actions, rewards, terminated, truncated)
 
 
@@ -182,9 +192,16 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
         ) from None
 
 
-def _check_numbers(path: str, name: str, array: np.ndarray) -> None:
+def _check_dtype(path: str, name: str, array: np.ndarray) -> None:
     if array.dtype.kind not in "fiub":
         raise UsageError(f"{name} must be numbers. Received: {path} with dtype {array.dtype}")
+
+
+def _check_steps(path: str, name: str, array: np.ndarray) -> None:
+    """Checks that an array has finite numbers, and an axis of steps."""
+    _check_dtype(path, name, array)
+    if not array.ndim:
+        raise UsageError(f"{name} must have one row for each step. Received: {path} with a number")
     bad = int(array.size - np.isfinite(array).sum())
     if bad:
         raise UsageError(
@@ -223,6 +240,12 @@ def _ends(
 def _flags(path: str, given: Mapping[str, np.ndarray | None], count: int) -> np.ndarray:
     """Returns the flags of the last steps, from ends, lengths or first steps of episodes."""
     ends, lengths, indices = given["ends"], given["lengths"], given["indices"]
+    for name, array in (("episode_ends", ends), ("lengths", lengths), ("indices", indices)):
+        if array is not None and array.ndim != 1:
+            raise UsageError(
+                f"{name} must have one number for each episode, in one axis. "
+                f"Received: {path} with shape {array.shape}"
+            )
     if ends is None and lengths is not None:
         ends = np.cumsum(lengths)
     if ends is None and indices is not None:
@@ -232,7 +255,8 @@ def _flags(path: str, given: Mapping[str, np.ndarray | None], count: int) -> np.
             "Trajectories must say where episodes end: terminated and truncated, episode_ends, "
             f"lengths, dones or indices. Received: {path} without any of them"
         )
-    ends = np.asarray(ends).astype(np.int64).reshape(-1)
+    with np.errstate(invalid="ignore"):  # NaN, which then does not ascend
+        ends = np.asarray(ends).astype(np.int64)
     if not len(ends) or (np.diff(ends) <= 0).any() or ends[0] < 1 or ends[-1] != count:
         raise UsageError(
             "Every episode must have an end: the ends must ascend to the number of actions, "

@@ -13,6 +13,7 @@ from keras_gan.control import cloning, distributions, scores
 from keras_gan.control.spaces import Spaces, make, spaces_of
 from keras_gan.errors import UsageError
 from keras_gan.networks import Network
+from keras_gan.spec import Spec
 from serving import environments
 from serving.environments import POLICY, REWARD
 
@@ -87,6 +88,22 @@ class Acting:
     def network_role(cls, name: str) -> str:
         """Returns the function of an architecture that builds a network: that of its name."""
         return name
+
+    @classmethod
+    def network_spec(cls, name: str, spec: Spec, options: Mapping[str, Any]) -> Spec:
+        """Returns the spec of the data, which is of the game's environment.
+
+        Raises:
+            UsageError: data of another environment.
+        """
+        wanted = options.get("environment")
+        known = spec.samples.meta.get("environment", wanted)
+        if wanted is not None and known != wanted:
+            raise UsageError(
+                f"The trajectories must be of the game's environment {wanted}. "
+                f"Received: data of {known}"
+            )
+        return spec
 
     def export_role(self, name: str) -> str | None:
         """Returns the role of a network in a bundle: the policy's, or the discriminator's."""

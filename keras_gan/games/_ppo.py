@@ -8,8 +8,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_gan import schedules
+
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
+
+_MOST = 20.0  # of the change of a logarithm of a probability; e^20 is far outside of any clip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +67,7 @@ def update(game: Any, targets: Targets, count: Any) -> None:
     Args:
         game: a game with `policy`, `value` and the arguments of `Imitation`.
         targets: the rows.
-        count: number of rows, which divides by the game's minibatches.
+        count: number of rows, a multiple of the game's minibatches.
     """
     orders = tf.stack(
         [
@@ -88,9 +92,11 @@ def _train(game: Any, rows: Targets) -> None:
     with tf.GradientTape() as tape:
         distribution = game.distribution(rows.observations, training=True)
         change = distribution.log_prob(rows.actions) - rows.log_probs
+        change = ops.clip(change, -_MOST, _MOST)  # whose exponential is finite
         objective = ops.mean(clipped_objective(ops.exp(change), rows.advantages, game.clip))
         entropy = ops.mean(distribution.entropy())
-        loss = -objective - game.entropy * entropy
+        weight = schedules.now(game.entropy, game.examples_seen.value)
+        loss = -objective - weight * entropy
     game.minimize("policy", loss, tape)
     with tf.GradientTape() as tape:
         values = game.values(rows.observations, training=True)

@@ -29,6 +29,7 @@ from keras_gan.errors import UsageError, one_line
 from keras_gan.games import _acting, _pairs, _ppo, _rollout, _states
 from keras_gan.games._game import Game
 from keras_gan.layers import update_statistics
+from keras_gan.registry import snake_case
 
 # Keras is not annotated, and what a type checker infers of it is wrong.
 ops: Any = keras.ops
@@ -60,7 +61,7 @@ class Imitation(_acting.Acting, Game):
             normalized observations and by the action.
         constraint: None, or a constraint on the discriminator's weights.
         environments: copies of the environment that are stepped together, from 1 up; the batch
-            must divide by it.
+            must be a multiple of it.
         episodes: what follows where the environment ends an episode before its limit of steps.
             `"restart"`: a reset, and the episode goes on. `"absorbing"`: the last observation for
             ever, whose discounted rewards are the value of the end; for environments that the
@@ -70,10 +71,11 @@ class Imitation(_acting.Acting, Game):
         smoothing: lambda of the generalized advantages, from 0 to 1.
         clip: bound of the change of an action's probability, above 0.
         epochs: passes of PPO over the steps of a round, from 1 up.
-        minibatches: parts of the batch on which PPO steps, from 1 up; the batch must divide by it.
+        minibatches: parts of the batch on which PPO steps, from 1 up; the batch must be a multiple
+            of it.
         entropy: weight of the policy's entropy, from 0 up, or a schedule of it.
         discriminator_steps: steps of the discriminator in a round, from 1 up; the batch must
-            divide by it.
+            be a multiple of it.
         replay: number of pairs of the policy from the last rounds that the discriminator is
             trained on, at least the batch; 0 for those of the present round alone.
         cloning_steps: steps of behavior cloning on the first batch before the first round.
@@ -205,7 +207,7 @@ class Imitation(_acting.Acting, Game):
     @property
     def data_spec(self) -> data_spec.DataSpec:
         divisor = math.lcm(self.environments, self.minibatches, self.discriminator_steps)
-        names = "a multiple of environments, minibatches and discriminator_steps"
+        names = "the least common multiple of environments, minibatches and discriminator_steps"
         return super().data_spec.dividing(divisor, names)
 
     def compile(self, *given: Any, **arguments: Any) -> None:
@@ -413,5 +415,6 @@ def _check_reward(reward: rewards.Reward, loss: losses.Loss) -> None:
         raise UsageError(
             "`reward` must be 'wgan' for the loss wasserstein, whose logits are no log-odds, and "
             "another one for other losses. Received: reward="
-            f"{type(reward).__name__.lower()!r} with loss={type(loss).__name__!r}"
+            f"{snake_case(type(reward).__name__)!r} with "
+            f"loss={snake_case(type(loss).__name__)!r}"
         )

@@ -93,7 +93,9 @@ class LogStd(keras.layers.Layer):
         self.values = self.add_weight(name="values", shape=(input_shape[-1],), initializer=start)
 
     def call(self, inputs):
-        row = ops.clip(self.values, *_LOG_STD)
+        values = ops.convert_to_tensor(self.values)
+        # Its gradient is that of the weights, so that weights outside of the range come back.
+        row = ops.stop_gradient(ops.clip(values, *_LOG_STD)) + values - ops.stop_gradient(values)
         if self.units is not None:
             row = row + ops.log(ops.convert_to_tensor(self.units, dtype=row.dtype))
         return ops.zeros_like(inputs) + row

@@ -42,6 +42,7 @@ export class Actor {
   hide() {
     clearTimeout(this.timer);
     this.abort?.abort();
+    this.root.setAttribute("aria-busy", "false");
     this.key = null;
   }
 
@@ -79,6 +80,7 @@ export class Actor {
     this.#mark();
     if ([observation, action ?? 0].flat(Infinity).some((x) => !Number.isFinite(x))) {
       this.parts.result.hidden = true;
+      this.root.setAttribute("aria-busy", "false"); // of a request that was aborted
       return this.on.error(new Error("An observation and an action must be numbers. Received: a field without one"));
     }
     this.root.setAttribute("aria-busy", "true");
