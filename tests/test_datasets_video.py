@@ -176,7 +176,9 @@ def test_different_frame_rates_are_said_and_none_is_taken(tmp_path):
     save(tmp_path / "b.gif", frames_of(4, 50), duration=40)
     source = datasets.open(tmp_path, frames=4, held_out=0)
     assert "frame_rate" not in source.spec.samples.meta
-    assert source.description.endswith("frame rates from 10 to 25 Hz, none of which is taken")
+    assert source.description.endswith(
+        "frame rates from 10 to 25 Hz, none of which is taken: 8 Hz is assumed"
+    )
     stated = datasets.open(tmp_path, frames=4, held_out=0, frame_rate=10)
     assert stated.spec.samples.meta["frame_rate"] == 10.0
 

@@ -318,12 +318,15 @@ def _frame_rate(headers: Sequence[Header], cut: _Cut) -> tuple[float | None, str
     if cut.frame_rate is not None:
         return float(cut.frame_rate), ""
     if not known:
-        return None, "the files state no frame rate"
+        return None, "the files state no frame rate, 8 Hz is assumed"
     low, high = min(known), max(known)
     if len(known) < len(rates):
-        return None, f"{len(rates) - len(known):,} files state no frame rate"
+        return None, f"{len(rates) - len(known):,} files state no frame rate, 8 Hz is assumed"
     if high > low * (1 + _SAME_RATE):
-        return None, f"frame rates from {low:g} to {high:g} Hz, none of which is taken"
+        return (
+            None,
+            f"frame rates from {low:g} to {high:g} Hz, none of which is taken: 8 Hz is assumed",
+        )
     return round(float(np.median(known)) / cut.stride, 3), ""
 
 
