@@ -80,8 +80,11 @@ def halves(source: datasets.Source) -> tuple[np.ndarray, np.ndarray, datasets.So
     videos, labels = map(np.asarray, source.arrays("held_out"))
     rows = np.random.default_rng(0).permutation(len(videos))
     own, others = np.sort(rows[: len(rows) // 2]), np.sort(rows[len(rows) // 2 :])
-    held_out = {"held_out": Split(videos[others], labels[others])}
-    reference = datasets.Source(source.spec, held_out, source.description)
+    splits = {
+        "train": Split(*map(np.asarray, source.arrays("train"))),
+        "held_out": Split(videos[others], labels[others]),
+    }
+    reference = datasets.Source(source.spec, splits, source.description)
     return source.values(videos[own]), labels[own], reference
 
 
