@@ -287,7 +287,14 @@ def test_the_command_writes_a_folder_of_pictures(path, tmp_path):
         found = np.asarray(picture).reshape(SIZE)
     assert np.abs(found.astype(int) - pixels(reference(0, 5)[3])).max() <= 1
     assert cli.main(arguments) == 2
+    (to / "notes.txt").write_text("kept")
+    arguments[arguments.index("5")] = "2"
     assert cli.main([*arguments, "--overwrite"]) == 0
+    assert sorted(x.name for x in to.iterdir()) == [
+        "frame0000000.png",
+        "frame0000001.png",
+        "notes.txt",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -295,6 +302,12 @@ def test_the_command_writes_a_folder_of_pictures(path, tmp_path):
     [
         (["--frames", "0"], "`frames` must be an integer from 1 to 1000000. Received: frames=0"),
         (["--frames", "9", "--count", "2"], "--frames makes one video: leave --count out"),
+        (["--frames", "9", "--temperature", "0.5"], "leave --temperature out. Received: 0.5"),
+        (["--frames", "9", "--prefix", "a"], "leave --prefix out. Received: 'a'"),
+        (["--frames", "9", "--pattern", "a+"], "leave --pattern out. Received: 'a+'"),
+        (["--frames", "9", "--seeds", "1-3"], "leave --seeds out. Received: '1-3'"),
+        (["--frames", "9", "--balance", "x"], "leave --balance out. Received: 'x'"),
+        (["--frames", "9", "--classifier", "x"], "leave --classifier out. Received: 'x'"),
         (["--frames", "9", "--out", "x.png"], "The ending of --out must be one of .webp, .gif"),
         (["--frames", "9", "--labels", "0,1"], "A video of --frames has one label"),
         (["--frames", "9", "--out", "x/", "--format", "gif"], "A folder holds the frames as PNG"),
