@@ -2,16 +2,16 @@
 
     keras-gan train moving-fashion --run runs/moving-fashion
     keras-gan export runs/moving-fashion
-    taskset -c 0 python benchmarks/video.py runs/moving-fashion --count 1000
+    taskset -c 0 python benchmarks/video.py runs/moving-fashion --count 500
 
-Each row is compared with the held-out videos, in the features of a classifier of the real ones,
-which is trained first if there is none. Its hash is printed: distances compare with others of the
-same hash only. The rows:
+Each row is compared with one half of the held-out videos, drawn at random, in the features of a
+classifier of the real ones, which is trained first if there is none. Its hash is printed: distances
+compare with others of the same hash only. The rows:
 
 - each run or bundle of a generator;
-- real: as many training videos, the best values that there can be;
-- frames: each frame is that of another real video of the same class, which is what a perfect
-  generator of single pictures, asked for one frame after the other, makes of a class.
+- real: the other half of the held-out videos, the best attainable values;
+- frames: each frame is that of another video of that half of the same class, which is what a
+  perfect generator of single pictures, asked for one frame after the other, makes of a class.
 
 Then, of the bundle of the first run, on one core: frames per second of `stream.onnx` with the
 recurrent network unrolled and as a loop, of one graph per clip, and of the same network in PyTorch
@@ -37,6 +37,7 @@ from export.network import open_network
 from export.to_onnx import OPSET, open_session
 from keras_gan import datasets, metrics
 from keras_gan import run as runs
+from keras_gan.datasets.splits import Split
 from keras_gan.endless import RECURRENT
 from keras_gan.environment import processor
 from keras_gan.errors import UsageError
@@ -48,6 +49,7 @@ VALUES = {
     "label_accuracy": "label",
     "class_constancy": "constancy",
     "velocity_error": "velocity",
+    "speed": "speed",
     "bounce_accuracy": "bounces",
     "content_drift": "drift",
     "frechet_distance": "frechet",
@@ -73,11 +75,21 @@ print(first, before, peak())
 """
 
 
-def controls(source: datasets.Source, count: int) -> dict[str, Any]:
+def halves(source: datasets.Source) -> tuple[np.ndarray, np.ndarray, datasets.Source]:
+    """Returns values and labels of half of the held-out videos, and the data of the other half."""
+    videos, labels = map(np.asarray, source.arrays("held_out"))
+    rows = np.random.default_rng(0).permutation(len(videos))
+    own, others = np.sort(rows[: len(rows) // 2]), np.sort(rows[len(rows) // 2 :])
+    splits = {
+        "train": Split(*map(np.asarray, source.arrays("train"))),
+        "held_out": Split(videos[others], labels[others]),
+    }
+    reference = datasets.Source(source.spec, splits, source.description)
+    return source.values(videos[own]), labels[own], reference
+
+
+def controls(real: np.ndarray, ids: np.ndarray) -> dict[str, Any]:
     """Returns the rows without a generator, samples with labels by name."""
-    videos, labels = source.arrays("train")
-    rows = np.sort(np.random.default_rng(0).permutation(len(videos))[:count])
-    real, ids = source.values(np.asarray(videos[rows])), np.asarray(labels)[rows]
     mixed, rng = np.empty_like(real), np.random.default_rng(1)
     for label in np.unique(ids):
         own = np.flatnonzero(ids == label)
@@ -133,10 +145,11 @@ def print_quality(sources: list[pathlib.Path], count: int) -> None:
     print(f"{source.description}\nfeatures {features.name}, {count:,} videos, {processor()}\n")
     print("".join([f"{'':20}", *(f"{title:>11}" for title in VALUES.values())]))
     rows: dict[str, Any] = {path.name: path for path in sources}
-    for name, samples in (rows | controls(source, count)).items():
+    real, ids, reference = halves(source)
+    for name, samples in (rows | controls(real[:count], ids[:count])).items():
         names = [value for value in VALUES if value != "content_swap" or name in rows]
         found = metrics.evaluate(
-            samples, source, features, count, metrics=names, progress=False, cache=False
+            samples, reference, features, count, metrics=names, progress=False, cache=False
         )
         cells = [f"{found.values.get(value, float('nan')):11.3f}" for value in VALUES]
         print("".join([f"{name:20}", *cells]), flush=True)
@@ -145,7 +158,12 @@ def print_quality(sources: list[pathlib.Path], count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("sources", nargs="+", type=pathlib.Path, help="runs and bundles")
-    parser.add_argument("--count", type=int, default=1_000, help="videos of each row")
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=500,
+        help="videos of each row, at most half of the held-out ones",
+    )
     parser.add_argument("--speed-only", action="store_true", help="leave the first table out")
     parser.add_argument("--torch", help="a Python that has torch, for the same network in it")
     arguments = parser.parse_args()

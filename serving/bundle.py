@@ -146,13 +146,19 @@ class Bundle(SoundInterface, TextInterface):
         session = open_session(*self._files.read(), self._files.path, threads, "cpu", shared=True)
         return functools.partial(self._run, session=session)
 
-    def open_other(self, name: str) -> Any:
-        """Opens a session of one thread for another graph of the bundle, whose bytes it verifies.
+    def open_other(self, name: str, threads: int | None = 1, device: str = "cpu") -> Any:
+        """Opens a session for another graph of the bundle, whose bytes it verifies.
+
+        Args:
+            name: the file.
+            threads: threads for one operation; `None` leaves the choice to onnxruntime.
+            device: as for the bundle.
 
         Raises:
             UsageError: a file that the bundle does not have, or that is damaged.
         """
-        return open_session(self._files.read_other(name), b"\0", self.path / name, 1, "cpu")
+        content = self._files.read_other(name)
+        return open_session(content, b"\0", self.path / name, threads, device)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs the model on all of its inputs, and returns all outputs by name.

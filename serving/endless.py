@@ -16,7 +16,6 @@ from serving.errors import NotFiniteError, UsageError, one_line
 from serving.inputs import Input, Inputs, Port
 from serving.kinds.video import rate_of
 from serving.seeds import check_seeds, normals_from
-from serving.sessions import open_session, read_file
 from serving.video_rules import has_frames
 
 FILE_NAME = "stream.onnx"
@@ -95,7 +94,7 @@ class VideoFacts(NamedTuple):
         return Film(self, draw, label)
 
     def film_of(self, latents: np.ndarray, label: Any = None) -> Film:
-        """Returns the video of latents that are given, zeros behind their end."""
+        """Returns the video of latents that are given, padded with zeros."""
 
         def draw(first: int, size: int) -> np.ndarray:
             drawn = latents[first : first + size]
@@ -118,7 +117,7 @@ def find_video(
 
 
 class Film:
-    """A video on its way through `stream.onnx`.
+    """A video that `stream.onnx` generates chunk by chunk.
 
     Args:
         facts: the generator.
@@ -177,9 +176,7 @@ class VideoStream:
     def __init__(self, bundle: Any, threads: int | None = None):
         self.facts: VideoFacts = bundle.video
         self._path = bundle.path
-        content = read_file(bundle.path, bundle.manifest, FILE_NAME)
-        device = bundle.device
-        self._session = open_session(content, b"\0", bundle.path / FILE_NAME, threads, device)
+        self._session = bundle.open_other(FILE_NAME, threads, bundle.device)
 
     def run(self, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the frames of a chunk, and the next state.

@@ -1,7 +1,8 @@
 """Files of videos that are written frame by frame, in constant memory.
 
 A writer returns the bytes of the file in their order: `head`, `part` for each chunk of frames, and
-`tail`. All but WebP, whose size stands at its beginning, can be sent while they are made.
+`tail`. All formats except WebP, whose header holds the file size,
+can be streamed.
 """
 
 from __future__ import annotations

@@ -17,7 +17,9 @@ from serving.lists import parse_labels
 from serving.output_files import check_writable
 from serving.progress import ProgressLine
 
-_UNUSED = ("count", "each", "workers", "shard_size", "engine")  # options of other commands
+# Options of other commands.
+_UNUSED = ("count", "each", "workers", "shard_size", "engine", "balance", "classifier")
+_UNUSED += ("seeds", "temperature", "prefix", "pattern", "vocabulary", "length")
 
 
 class FramesCommand:
@@ -39,6 +41,11 @@ class FramesCommand:
                     f"--frames makes one video: leave --{name.replace('_', '-')} out. "
                     f"Received: {getattr(options, name)!r}"
                 )
+        if options.precision != "float32":
+            raise UsageError(
+                "--frames runs in float32: leave --precision out. "
+                f"Received: --precision {options.precision}"
+            )
         if options.input:
             raise UsageError(f"--frames takes no --input. Received: --input {options.input[0]}")
         if not hasattr(bundle, "label_ids"):
@@ -164,6 +171,8 @@ class FramesCommand:
 def _write_pictures(folder: Path, clip: film_files.Clip, parts: Iterator[np.ndarray]) -> int:
     """Writes a PNG file of each frame; returns the bytes of all."""
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("frame" + "[0-9]" * 7 + ".png"):  # of a longer video, with --overwrite
+        old.unlink()
     total = number = 0
     for part in parts:
         for pixels in pictures.to_uint8(part, clip.value_range):

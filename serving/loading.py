@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from serving.acting import Policy
 from serving.bundle import Bundle, Run
 from serving.classification import Classifier
 from serving.discovery import VersionFolder
-from serving.endless import VideoFacts
+from serving.endless import VideoFacts, VideoStream
 from serving.engine import QUICK, Engine
 from serving.errors import UsageError
 from serving.feeds import choose_feeds
@@ -80,6 +81,11 @@ class Served:
     def video(self) -> VideoFacts | None:
         """Facts about a generator of videos of any number of frames; `None` for other networks."""
         return self.bundle.video
+
+    @functools.cached_property
+    def video_stream(self) -> VideoStream:
+        """Graph of the next frames, with one thread; the first access opens it, beside the loop."""
+        return VideoStream(self.bundle, threads=1)
 
     @property
     def policy(self) -> Policy | None:

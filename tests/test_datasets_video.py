@@ -6,7 +6,7 @@ from PIL import Image
 
 import keras_gan
 from keras_gan import datasets
-from keras_gan.datasets import video, video_files
+from keras_gan.datasets import decoding, video, video_files
 from keras_gan.errors import UsageError
 
 HEIGHT, WIDTH = 16, 24
@@ -176,7 +176,9 @@ def test_different_frame_rates_are_said_and_none_is_taken(tmp_path):
     save(tmp_path / "b.gif", frames_of(4, 50), duration=40)
     source = datasets.open(tmp_path, frames=4, held_out=0)
     assert "frame_rate" not in source.spec.samples.meta
-    assert source.description.endswith("frame rates from 10 to 25 Hz, none of which is taken")
+    assert source.description.endswith(
+        "frame rates from 10 to 25 Hz, none of which is taken: 8 Hz is assumed"
+    )
     stated = datasets.open(tmp_path, frames=4, held_out=0, frame_rate=10)
     assert stated.spec.samples.meta["frame_rate"] == 10.0
 
@@ -187,14 +189,12 @@ def test_different_frame_rates_are_said_and_none_is_taken(tmp_path):
 def test_a_short_video_is_named_with_what_to_set(tmp_path):
     fill(tmp_path, 3)
     save(tmp_path / "short.gif", frames_of(5))
-    line = (
-        r"Every video must be .*skip_corrupt=true.*short\.gif: 5 frames, of which a sample takes 8"
-    )
-    with pytest.raises(UsageError, match=line + "; set frames or stride"):
+    line = r"Every video must have at least 8 frames \(set `frames` or `stride`; skip_corrupt=true "
+    with pytest.raises(UsageError, match=line + r".*Received: .*short\.gif with 5 frames$"):
         datasets.open(tmp_path, frames=8)
     source = datasets.open(tmp_path, frames=8, held_out=0, skip_corrupt=True)
     assert source.count() == 3
-    assert len(source.skipped) == 1
+    assert source.skipped == [f"{tmp_path / 'short.gif'}: 5 frames"]
     assert "1 files skipped" in source.description
     with pytest.raises(UsageError, match=r"Videos must be readable\. Received: 0 of 4 files"):
         datasets.open(tmp_path, frames=20, skip_corrupt=True)
@@ -215,6 +215,18 @@ def test_truncated_files_are_named(tmp_path, name, reason):
     with pytest.raises(UsageError, match=rf"Every video .*x\{file.suffix}: .*{reason}"):
         datasets.open(tmp_path, frames=8)
     assert datasets.open(tmp_path, frames=8, held_out=0, skip_corrupt=True).count() == 3
+
+
+def test_a_long_gif_without_its_end_is_named(tmp_path):
+    noise = np.random.default_rng(0).integers(256, size=(60, 32, 32), dtype=np.uint8)
+    file = save(tmp_path / "long.gif", noise)
+    content = file.read_bytes()
+    for cut in (len(content) - 1, len(content) * 9 // 10):
+        file.write_bytes(content[:cut])
+        with pytest.raises(UsageError, match=r"long\.gif: it ends before the end of the GIF$"):
+            datasets.open(file, frames=8)
+    file.write_bytes(content + bytes(1000))  # some writers fill the last block of a disk
+    assert datasets.open(file, frames=8).count() == 7
 
 
 def test_files_of_other_content_are_named(tmp_path):
@@ -278,6 +290,39 @@ def test_folders_of_pictures_stay_such(tmp_path):
 def test_a_folder_without_videos_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"files such as \.gif, \.webp or \.mp4\. Received: none"):
         datasets.open("video", path=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.apng"])
+def test_one_animation_is_a_source(tmp_path, name):
+    assert datasets.open(save(tmp_path / name, frames_of(8)), frames=4).count() == 2
+    assert datasets.open(str(tmp_path / name), frames=4).spec.kind == "video"
+    still = save(tmp_path / f"still{name}", frames_of(1))
+    assert video.parse(str(still)) is None
+
+
+def test_files_are_decoded_together_within_256_mib(tmp_path, monkeypatch):
+    def chunk(counts, **more):
+        options = {"frames": True, "skip_corrupt": False, "memory_limit": 0, "cache": None}
+        options |= {"size": (64, 64), "channels": 3, "key": "", "length": 16, **more}
+        return video.VideoOptions(counts=counts, **options).chunk
+
+    # A sample has 16 * 64 * 64 * 3 = 196,608 bytes: 2**28 bytes are 1,365 of them.
+    assert chunk({"a": 1, "b": 1}) == decoding.CHUNK == 256
+    assert chunk({"a": 1, "b": 100}) == 13
+    assert chunk({"a": 1_366}) == 1
+    assert chunk({"a": 1}, size=(1024, 1024), length=100) == 1
+    sizes, usual = [], decoding.in_threads
+
+    def watched(function, items, chunk=decoding.CHUNK):
+        sizes.append(chunk)
+        return usual(function, items, chunk)
+
+    monkeypatch.setattr(decoding, "in_threads", watched)
+    datasets.open(fill(tmp_path), frames=4)
+    assert sizes == [256, 256]  # of the headers, and of the videos
+    monkeypatch.setattr(video, "_DECODED", 3 * 8 * HEIGHT * WIDTH)
+    datasets.open(fill(tmp_path), frames=4)
+    assert sizes[2:] == [256, 3]
 
 
 def test_large_videos_are_kept_in_the_cache(tmp_path):

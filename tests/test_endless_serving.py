@@ -1,11 +1,13 @@
 """Videos of any number of frames without TensorFlow: Python, files, the command, HTTP, clients."""
 
 import asyncio
+import gc
 import http.client
 import io
 import json
 import re
 import tracemalloc
+import weakref
 
 import films
 import numpy as np
@@ -17,10 +19,17 @@ from servers import Serving, until
 
 import serving
 from serving import cli, film_files, seeds
+from serving.app import App
 from serving.client import AsyncClient, Client
 from serving.endless import MAX_FRAMES, VideoStream, stream_video
+from serving.engine import Expired
 from serving.errors import NotFiniteError, UsageError
+from serving.generate import films as generated_films
+from serving.http_types import Request
+from serving.limits import Settings
+from serving.loading import Served
 from serving.manifest import read_manifest
+from serving.telemetry import Log
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +78,18 @@ def test_a_longer_video_begins_with_the_clip_of_the_whole_network(bundle):
     found = np.stack(list(stream_video(bundle, 12, 3 * FRAMES)))
     np.testing.assert_allclose(found[:FRAMES], bundle.generate([12])[0], atol=1e-6)
     np.testing.assert_array_equal(found[:9], np.stack(list(stream_video(bundle, 12, 9))))
+
+
+def test_a_bundle_without_its_second_graph_is_refused(folder):
+    to = films.write(folder / "less", "less")
+    (to / "stream.onnx").unlink()
+    manifest = json.loads((to / "manifest.json").read_text())
+    del manifest["files"]["stream.onnx"]
+    (to / "manifest.json").write_text(json.dumps(manifest))
+    tiny.seal(to)
+    line = r"^A bundle of this kind must hold stream\.onnx\. Received: '.*less'$"
+    with pytest.raises(UsageError, match=line):
+        stream_video(serving.Bundle(to, threads=1), 0, 5)
 
 
 def test_labels_and_truncation(bundle):
@@ -266,7 +287,14 @@ def test_the_command_writes_a_folder_of_pictures(path, tmp_path):
         found = np.asarray(picture).reshape(SIZE)
     assert np.abs(found.astype(int) - pixels(reference(0, 5)[3])).max() <= 1
     assert cli.main(arguments) == 2
+    (to / "notes.txt").write_text("kept")
+    arguments[arguments.index("5")] = "2"
     assert cli.main([*arguments, "--overwrite"]) == 0
+    assert sorted(x.name for x in to.iterdir()) == [
+        "frame0000000.png",
+        "frame0000001.png",
+        "notes.txt",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -274,6 +302,12 @@ def test_the_command_writes_a_folder_of_pictures(path, tmp_path):
     [
         (["--frames", "0"], "`frames` must be an integer from 1 to 1000000. Received: frames=0"),
         (["--frames", "9", "--count", "2"], "--frames makes one video: leave --count out"),
+        (["--frames", "9", "--temperature", "0.5"], "leave --temperature out. Received: 0.5"),
+        (["--frames", "9", "--prefix", "a"], "leave --prefix out. Received: 'a'"),
+        (["--frames", "9", "--pattern", "a+"], "leave --pattern out. Received: 'a+'"),
+        (["--frames", "9", "--seeds", "1-3"], "leave --seeds out. Received: '1-3'"),
+        (["--frames", "9", "--balance", "x"], "leave --balance out. Received: 'x'"),
+        (["--frames", "9", "--classifier", "x"], "leave --classifier out. Received: 'x'"),
         (["--frames", "9", "--out", "x.png"], "The ending of --out must be one of .webp, .gif"),
         (["--frames", "9", "--labels", "0,1"], "A video of --frames has one label"),
         (["--frames", "9", "--out", "x/", "--format", "gif"], "A folder holds the frames as PNG"),
@@ -417,6 +451,43 @@ def test_streams_are_bounded_and_hang_ups_free_them(server):
     assert ask(server, "seed=1&frames=5&stream=1&format=raw").status == 200
 
 
+def whole(app, served, **fields):
+    """Returns the coroutine of a whole answer."""
+    request = Request("GET", "/v1/generate", b"", {}, b"", "127.0.0.1")
+    request.served = served
+    return generated_films.start(app, request, {"frames": 9, "format": "npy", **fields}, {})
+
+
+def test_whole_answers_wait_for_their_turn(path):
+    async def ask_for():
+        app = App(Settings((str(path),)), Log("text", False))
+        served = Served(serving.Bundle(path, threads=1), 1, False)
+        while not app.pictures.locked():
+            await app.pictures.acquire()
+        with pytest.raises(Expired):
+            await whole(app, served, timeout=0.05)
+        app.pictures.release()
+        answers = await asyncio.gather(*(whole(app, served, seed=n) for n in range(3)))
+        assert (served.users, app.pictures.locked()) == (0, False)
+        return answers
+
+    for seed, answer in enumerate(asyncio.run(ask_for())):
+        found = np.load(io.BytesIO(answer.body))
+        np.testing.assert_allclose(found, reference(seed, 9, seed % len(CLASSES)), atol=1e-6)
+
+
+def test_an_unloaded_version_frees_its_graph(path):
+    async def ask_for():
+        app = App(Settings((str(path),)), Log("text", False))
+        served = Served(serving.Bundle(path, threads=1), 1, False)
+        await whole(app, served)
+        return weakref.ref(served.video_stream), weakref.ref(served.bundle)
+
+    found = asyncio.run(ask_for())
+    gc.collect()
+    assert [x() for x in found] == [None, None]
+
+
 # ------------------------------------------------------------------------ clients
 
 
@@ -428,6 +499,11 @@ def test_the_client_yields_frames(server):
         video = client.frames(seed=7, frames=60_000)
         next(video)
         video.close()
+        until(lambda: gauge(server) == 0)
+        client.frames(seed=7, frames=60_000).close()  # before any frame was read
+        until(lambda: gauge(server) == 0)
+        with client.frames(seed=7, frames=60_000):
+            pass
         until(lambda: gauge(server) == 0)
         for arguments, line in (
             ({"frames": 0}, "`frames` must be an integer"),
@@ -442,7 +518,14 @@ def test_the_asynchronous_client_yields_frames(server):
     async def ask_for():
         async with AsyncClient(f"http://127.0.0.1:{server.port}/film") as client:
             video = await client.frames(seed=4, frames=9, truncation=0.5)
-            return [x async for x in video]
+            found = [x async for x in video]
+            await (await client.frames(seed=4, frames=60_000)).aclose()
+            for _ in range(100):
+                if gauge(server) == 0:
+                    break
+                await asyncio.sleep(0.05)
+            assert gauge(server) == 0
+            return found
 
     found = asyncio.run(ask_for())
     np.testing.assert_allclose(np.stack(found), reference(4, 9, 1, 0.5), atol=1e-6)

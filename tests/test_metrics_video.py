@@ -81,6 +81,17 @@ def test_broken_videos_are_far_from_uniform_motion(real):
     assert 0.5 < metrics.velocity_error(joined) < 3
 
 
+def test_missing_motion_is_seen_in_the_speed(source, real):
+    still = np.repeat(source.values(real[:200, :1]), 16, axis=1)
+    for videos in (still, still * 0 - 1):
+        found = metrics.evaluate(videos, source, "pixels", metrics="velocity_error", cache=False)
+        assert found["velocity_error"] == pytest.approx(0, abs=1e-9)
+        assert found["speed"] == pytest.approx(0, abs=1e-9)
+        # Speeds are 1 or 2 along an axis or both; the mean of 1, 2, sqrt(2) and sqrt(8) is 1.81.
+        assert found["speed_real"] == pytest.approx(1.81, abs=0.15)
+    assert tracks.measure(block([3] * 5, [2, 3, 4, 5, 7])).speed == pytest.approx(1.25)
+
+
 def test_dark_frames_are_in_the_middle():
     videos = block([3] * 5, [2, 3, 4, 5, 6])
     videos[0, 2] = -1

@@ -36,7 +36,7 @@ from keras_gan.layers import (
 )
 from keras_gan.spec import Spec
 
-also_called = ("mocogan", "tgan", "tganv2", "dvdgan", "vgan")
+also_called = ("mocogan",)
 
 MAX_WIDTH = 512
 

@@ -27,7 +27,7 @@ from keras_gan.errors import UsageError
 from serving.value_ranges import Range
 
 SPLITS = ("train", "held_out")
-_CHUNK = 256  # images decoded per batch of tasks, in order
+CHUNK = 256  # images decoded per batch of tasks, in order
 LOOKED_AT = 16  # images whose values are looked at
 _VERSION = 1  # of the cache files and of the decoding; part of the cache key
 
@@ -100,6 +100,11 @@ class DecodeOptions:
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
         return (*self.size, self.channels)
+
+    @property
+    def chunk(self) -> int:
+        """Number of files that are decoded together, whose samples are in memory together."""
+        return CHUNK
 
     def decode(self, item: Item) -> list[np.ndarray]:
         """Decodes the samples of a file.
@@ -196,7 +201,7 @@ def progress(items: Iterable, total: int, text: str) -> Iterable:
     return track(items, text, total, console=console, disable=not sys.stderr.isatty())
 
 
-def in_threads(function, items: Iterable, chunk: int = _CHUNK) -> Iterator:
+def in_threads(function, items: Iterable, chunk: int = CHUNK) -> Iterator:
     """Maps a function over items in threads, in order, one chunk of results in memory.
 
     The threads end before a chunk's results are handed out. A caller that stops in the middle
@@ -296,7 +301,9 @@ def _fill(array: np.ndarray, items: Iterable[Item], options: DecodeOptions) -> D
             return item, [], str(error)
 
     rows, skipped = [], []
-    decoded = progress(in_threads(decode, items), len(array), f"Decoding {options.noun}s")
+    decoded = progress(
+        in_threads(decode, items, options.chunk), len(array), f"Decoding {options.noun}s"
+    )
     for position, (item, frames, reason) in enumerate(decoded):
         if reason and not options.skip_corrupt:
             raise refuse_corrupt(item.name, reason, options.noun)

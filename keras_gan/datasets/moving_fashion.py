@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from keras_gan.arguments import check_integer
-from keras_gan.datasets import fashion_mnist_10k
+from keras_gan.datasets import bright_object, fashion_mnist_10k
 from keras_gan.datasets.source import MEMORY_LIMIT, Source
 from keras_gan.datasets.splits import Factor, Split, check_drawn
 from keras_gan.errors import UsageError
@@ -50,7 +50,6 @@ VELOCITIES = np.array(
 LABELS = ("content", "motion")
 FOLDER_OPTIONS = ("frames",)
 _SIDE, _LARGEST = 32, 14  # pixels of a frame, and of a garment at most
-_DARKEST = 32  # of 255: a garment's pixels are at least this bright
 
 
 def open(
@@ -64,9 +63,8 @@ def open(
 ) -> Source:
     """Draws videos of moving garments.
 
-    Images are drawn in random orders of all of them, so that each is used before one is used again;
-    motions and places are uniform. A video of 16 frames takes
-    16 kB of memory.
+    Images follow successive random permutations, so that every image is used once before any is
+    reused; motions and places are uniform. A video of 16 frames takes 16 kB of memory.
 
     Args:
         frames: frames of a video, at least 2.
@@ -188,7 +186,7 @@ def shrink(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     blocks = pictures.reshape(-1, _LARGEST, 2, _LARGEST, 2)
     small = (blocks.mean(axis=(2, 4), dtype=np.float32) + 0.5).astype(np.uint8)
-    small[small < _DARKEST] = 0
+    small[small < bright_object.DARKEST] = 0
     patches, sizes = np.zeros_like(small), np.empty((len(small), 2), np.int64)
     for row, patch in enumerate(small):
         bright = patch > 0
@@ -264,15 +262,7 @@ def track(videos: np.ndarray) -> np.ndarray:
         brighter than an eighth of white. In the videos of the data set, the differences from frame
         to frame are those of the garment's place, to 1e-9 pixels.
     """
-    videos = np.asarray(videos)
-    unit = videos / 255.0 if videos.dtype == np.uint8 else (videos.astype(np.float64) + 1) / 2
-    light = unit.mean(axis=-1)
-    light = np.where(light < (_DARKEST - 0.5) / 255, 0.0, light)
-    total = light.sum(axis=(2, 3))
-    rows = (light.sum(axis=3) * np.arange(light.shape[2])).sum(axis=2)
-    columns = (light.sum(axis=2) * np.arange(light.shape[3])).sum(axis=2)
-    with np.errstate(invalid="ignore"):
-        return np.stack([rows, columns], axis=-1) / total[..., np.newaxis]
+    return bright_object.find_centroids(bright_object.find_light(videos))
 
 
 def motions(videos: np.ndarray) -> np.ndarray:

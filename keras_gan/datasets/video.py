@@ -7,6 +7,7 @@ A sample is a window of a fixed number of frames. Also read is one file of video
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ WINDOWS = ("all", "first")
 _LOOKED_AT = 1_000  # files of a folder that are looked at to know what it holds
 _OPENED = 4  # of them, those that are opened to know whether they are animated
 _KEPT_SIZE = 64  # videos of one size up to this height and width are not resized by default
+_DECODED = 2**28  # bytes of samples of the files that are decoded together
 _SAME_RATE = 0.01  # relative difference of frame rates that count as equal
 
 
@@ -155,6 +157,11 @@ class VideoOptions(decoding.DecodeOptions):
     def shape(self) -> tuple[int, ...]:
         return (self.length, *self.size, self.channels)
 
+    @property
+    def chunk(self) -> int:
+        longest = max(self.counts.values(), default=1) * math.prod(self.shape)
+        return min(decoding.CHUNK, max(1, _DECODED // longest))
+
     def decode(self, item: decoding.Item) -> list[np.ndarray]:
         count = self.counts[item.name]
         found = files.read(
@@ -166,7 +173,10 @@ class VideoOptions(decoding.DecodeOptions):
 def parse(source: str) -> dict[str, Any] | None:
     """Returns the options that a data set's name stands for: the path of videos."""
     path = Path(os.path.expanduser(source))
-    is_file = path.suffix.lower() in files.CONTAINERS and path.is_file()
+    suffix = path.suffix.lower()
+    is_file = path.is_file() and (
+        suffix in files.CONTAINERS or (suffix in files.ANIMATIONS and bool(files.is_animated(path)))
+    )
     return {"path": source} if is_file or (path.is_dir() and _holds_videos(path)) else None
 
 
@@ -242,21 +252,25 @@ def _headers(
 
     def look(item: decoding.Item) -> Header | str:
         try:
-            header = files.read_header(Path(item.name))
+            return files.read_header(Path(item.name))
         except files.CorruptVideo as error:
             return str(error)
-        if header.frames >= span:
-            return header
-        return f"{header.frames} frames, of which a sample takes {span}; set frames or stride"
 
     kept, headers, damaged = [], [], []
     results = zip(listing.items, decoding.in_threads(look, listing.items), strict=True)
     for item, found in decoding.progress(results, len(listing.items), "Reading headers"):
-        if isinstance(found, Header):
+        if isinstance(found, Header) and found.frames >= span:
             kept.append(item)
             headers.append(found)
         elif skip_corrupt:
-            damaged.append(f"{item.name}: {found}")
+            said = f"{found.frames} frames" if isinstance(found, Header) else found
+            damaged.append(f"{item.name}: {said}")
+        elif isinstance(found, Header):
+            raise UsageError(
+                f"Every video must have at least {span} frames (set `frames` or `stride`; "
+                "skip_corrupt=true skips shorter ones). "
+                f"Received: {item.name} with {found.frames} frames"
+            )
         else:
             raise decoding.refuse_corrupt(item.name, found, VideoOptions.noun)
     if not kept:
@@ -304,12 +318,15 @@ def _frame_rate(headers: Sequence[Header], cut: _Cut) -> tuple[float | None, str
     if cut.frame_rate is not None:
         return float(cut.frame_rate), ""
     if not known:
-        return None, "the files state no frame rate"
+        return None, "the files state no frame rate, 8 Hz is assumed"
     low, high = min(known), max(known)
     if len(known) < len(rates):
-        return None, f"{len(rates) - len(known):,} files state no frame rate"
+        return None, f"{len(rates) - len(known):,} files state no frame rate, 8 Hz is assumed"
     if high > low * (1 + _SAME_RATE):
-        return None, f"frame rates from {low:g} to {high:g} Hz, none of which is taken"
+        return (
+            None,
+            f"frame rates from {low:g} to {high:g} Hz, none of which is taken: 8 Hz is assumed",
+        )
     return round(float(np.median(known)) / cut.stride, 3), ""
 
 

@@ -22,6 +22,7 @@ CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", 
 CONTAINERS += (".ogv", ".3gp", ".ts", ".mts")
 SUFFIXES = ANIMATIONS + CONTAINERS
 _COMPLETE = 0.9  # share of the frames that a header promises, below which a file is truncated
+_GIF_PADDING = 4096  # last bytes of a GIF, all but one of which may be zeros
 _MODES = {1: "gray", 3: "rgb24", 4: "rgba"}  # pixel formats by channels
 
 
@@ -147,6 +148,7 @@ def _errors(file: Path) -> Iterator[None]:
 
 
 def _header_of_images(file: Path) -> Header:
+    _check_gif_end(file)
     with images.opened(file) as image:
         count = int(getattr(image, "n_frames", 1))
         gray, alpha = images.is_gray(image), image.has_transparency_data
@@ -154,6 +156,16 @@ def _header_of_images(file: Path) -> Header:
         duration = image.info.get("duration") or 0
         rate = 1000 / duration if duration > 0 else None
         return Header(image.height, image.width, count, rate, gray, alpha)
+
+
+def _check_gif_end(file: Path) -> None:
+    """Refuses a GIF without its last byte, since Pillow ignores frames that are cut off."""
+    with file.open("rb") as stream:
+        if stream.read(4) != b"GIF8":
+            return
+        stream.seek(max(0, os.path.getsize(file) - _GIF_PADDING))
+        if not stream.read().rstrip(b"\0").endswith(b";"):
+            raise CorruptVideo("it ends before the end of the GIF")
 
 
 def _of_images(file: Path, channels: int) -> Iterator[Any]:

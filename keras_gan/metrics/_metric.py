@@ -151,7 +151,10 @@ class EvaluationInputs:
         """Frames of up to 256 real and of as many generated videos, each by itself."""
         still = self.extractor.still
         if still is None:
-            raise UsageError("The metric needs an extractor of frames. Received: another one")
+            raise UsageError(
+                "The metric needs an extractor of frames, such as video_classifier. "
+                f"Received: features={self.extractor.name!r}"
+            )
         real, generated = (Stills.of(videos[:CLIPS], still) for videos in self.pixels)
         return real, generated
 

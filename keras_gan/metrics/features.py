@@ -71,9 +71,10 @@ def open_features(features: Any, spec: Spec) -> Extractor:
 
             - a name: `"fashion_mnist"` (images of 28x28x1), `"fashion_mnist_stacked"` (28x28x3),
               `"inception:PATH"` (or `"inception"`, with the path in the environment as
-              (samples over time, such as audio), `"ngrams"` (texts), `"sound_classifier"` or
-              `"sound_classifier:HASH"` (see `train_sound_classifier`), and likewise
-              `"video_classifier"` (see `train_video_classifier`);
+              `KERAS_GAN_INCEPTION`), `"pixels"`, `"reduced_pixels"` (images and videos),
+              `"spectrum"` (samples over time, such as audio), `"ngrams"` (texts),
+              `"sound_classifier"` or `"sound_classifier:HASH"` (see `train_sound_classifier`), and
+              likewise `"video_classifier"` (see `train_video_classifier`);
             - the path of an ONNX file with one input of images. The features are the output
               called `features`, or the first; the classes those of `probabilities` or `logits`.
               The range of its input is [-1, 1], or `value_range` in its metadata (as `0,255`);

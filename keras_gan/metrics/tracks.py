@@ -10,11 +10,11 @@ import dataclasses
 
 import numpy as np
 
+from keras_gan.datasets import bright_object
 from keras_gan.errors import UsageError
 from keras_gan.metrics.requirements import Missing
 from keras_gan.spec import Spec
 
-BRIGHT = 31.5 / 255  # of white: what is brighter belongs to the object
 NEAR = 1.5  # pixels from an edge within which the object may turn
 MOVING = 0.25  # pixels per frame: slower is not motion toward an edge, or away from it
 _LEAST_FRAMES = 3
@@ -39,9 +39,14 @@ class Tracks:
         """Displacements from frame to frame, `(videos, frames - 1, 2)`."""
         return np.diff(self.places, axis=1)
 
+    @property
+    def speed(self) -> float:
+        """Mean length of these, in pixels per frame."""
+        return float(np.linalg.norm(self.steps, axis=-1).mean())
+
 
 def measure(videos: np.ndarray) -> Tracks:
-    """Measures the tracks of one bright object on a dark ground.
+    """Measures the tracks of one bright object on a dark background.
 
     Args:
         videos: `(videos, frames, height, width, channels)`, uint8 or floating point in [-1, 1], of
@@ -56,25 +61,16 @@ def measure(videos: np.ndarray) -> Tracks:
             "Tracks are measured in videos (videos, frames, height, width, channels) of at least "
             f"{_LEAST_FRAMES} frames. Received: shape={videos.shape}"
         )
-    unit = videos / 255.0 if videos.dtype == np.uint8 else (videos.astype(np.float64) + 1) / 2
-    light = unit.mean(axis=-1)
-    light = np.where(light > BRIGHT, light, 0.0)
-    places, gaps = zip(*(_along(light, axis) for axis in (2, 3)), strict=True)
-    return Tracks(np.stack(places, axis=-1), np.stack(gaps, axis=2))
+    light = bright_object.find_light(videos)
+    places = bright_object.find_centroids(light)
+    middle = (np.array(light.shape[2:]) - 1) / 2
+    gaps = np.stack([_gaps(light.any(axis=5 - axis)) for axis in (2, 3)], axis=2)
+    return Tracks(np.where(np.isnan(places), middle, places), gaps)
 
 
-def _along(light: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the centroid along an axis, and the gaps before and after what is bright."""
-    profile = light.sum(axis=5 - axis)
-    size, total = profile.shape[2], profile.sum(axis=2)
-    middle = (size - 1) / 2
-    is_lit = total > 0
-    # Relative to the middle, so that a frame without light is there.
-    offsets = profile @ (np.arange(size) - middle)
-    places = middle + np.divide(offsets, total, out=np.zeros_like(total), where=is_lit)
-    lit = profile > 0
-    gaps = np.stack([lit.argmax(axis=2), lit[..., ::-1].argmax(axis=2)], axis=-1)
-    return places, gaps
+def _gaps(lit: np.ndarray) -> np.ndarray:
+    """Returns the pixels before and after what is bright along an axis, `(..., 2)`."""
+    return np.stack([lit.argmax(axis=2), lit[..., ::-1].argmax(axis=2)], axis=-1)
 
 
 def fit(tracks: Tracks) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,8 @@ from keras_gan.spec import Spec
 class VelocityError(Metric):
     """Mean distance in pixels per frame from the nearest uniform motion with bounces.
 
-    `velocity_error_real` is that of the real videos, the best value that there is.
+    `velocity_error_real` is that of the real videos, the best attainable value. An object that
+    stands still has no error: `speed` and `speed_real` are the mean speeds in pixels per frame.
     """
 
     title = "Velocity error (pixels per frame)"
@@ -27,8 +28,13 @@ class VelocityError(Metric):
         return tracks.unfit(spec)
 
     def of(self, inputs: EvaluationInputs) -> dict[str, float]:
-        real, generated = inputs.pixels
-        return {self.name: velocity_error(generated), f"{self.name}_real": velocity_error(real)}
+        real, generated = map(tracks.measure, inputs.pixels)
+        return {
+            self.name: _error(generated),
+            f"{self.name}_real": _error(real),
+            "speed": generated.speed,
+            "speed_real": real.speed,
+        }
 
 
 def velocity_error(videos: np.ndarray) -> float:
@@ -36,11 +42,12 @@ def velocity_error(videos: np.ndarray) -> float:
 
     The displacement of the centroid of what is bright is measured from frame to frame, and compared
     with a constant speed along each axis whose direction turns only near an edge, see
-    `keras_gan.metrics.tracks.fit`.
+    `keras_gan.metrics.tracks.fit`. Missing motion is not detected: an object that stands still, or
+    a frame without one, counts as uniform motion.
 
     Args:
         videos: `(videos, frames, height, width, channels)`, uint8 or in [-1, 1], of one bright
-            object on a dark ground.
+            object on a dark background.
 
     Returns:
         Mean over videos and steps of the Euclidean distance in pixels per frame, from 0 up.
@@ -48,6 +55,9 @@ def velocity_error(videos: np.ndarray) -> float:
     Raises:
         UsageError: videos of another form, or of fewer than 3 frames.
     """
-    found = tracks.measure(videos)
+    return _error(tracks.measure(videos))
+
+
+def _error(found: tracks.Tracks) -> float:
     difference = found.steps - tracks.fit(found)[1]
     return float(np.linalg.norm(difference, axis=-1).mean())

@@ -20,6 +20,7 @@ from serving.client.acting import act, check_acted
 from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
+from serving.client.films import AsyncFilmStream
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
 from serving.client.sounds import check_sound, check_stream
 from serving.client.streams import AsyncSoundStream
@@ -104,11 +105,11 @@ class AsyncClient(ClientBase):
 
     async def frames(
         self, seed: int = 0, frames: int | None = None, **options: Any
-    ) -> AsyncGenerator[np.ndarray, None]:
+    ) -> AsyncFilmStream:
         """Returns an asynchronous iterator of what `Client.frames` returns."""
         wanted = films.check_film(seed, frames, **options)
         response = await self.run(films.ask(self.session, wanted))
-        return films.decode_later(response.pieces, self.retries)
+        return await AsyncFilmStream.start(response.pieces, self.retries)
 
     async def act(self, observation: Any, **options: Any) -> Any:
         """Returns an action as `Client.act` does, with the same arguments."""

@@ -21,6 +21,7 @@ from serving.client.acting import act, check_acted
 from serving.client.arguments import check_arguments
 from serving.client.base import IDLE_CONNECTIONS, ClientBase
 from serving.client.endpoint import BUSY, accept
+from serving.client.films import FilmStream
 from serving.client.http_types import Exchange, Request, Response, ServerError, T
 from serving.client.sounds import check_sound, check_stream
 from serving.client.streams import SoundStream
@@ -194,9 +195,7 @@ class Client(ClientBase):
         response = self.run(self.session.vocode(check_stream(sound, chunk, **options)))
         return SoundStream(response.pieces, self.retries)
 
-    def frames(
-        self, seed: int = 0, frames: int | None = None, **options: Any
-    ) -> Generator[np.ndarray, None, None]:
+    def frames(self, seed: int = 0, frames: int | None = None, **options: Any) -> FilmStream:
         """Returns an iterator of the frames of a video of any length, as the server makes them.
 
         Closing the iterator ends the video where not all frames are read. `timeout` is that of
@@ -211,10 +210,10 @@ class Client(ClientBase):
             version: of the model; the newest by default.
 
         Returns:
-            Generator of float32 arrays `(height, width, channels)` in the range of the output.
+            Iterator of float32 arrays `(height, width, channels)` in the range of the output.
         """
         response = self.run(films.ask(self.session, films.check_film(seed, frames, **options)))
-        return films.decode(response.pieces, self.retries)
+        return FilmStream(response.pieces, self.retries)
 
     def act(self, observation: Any, **options: Any) -> Any:
         """Returns the action of a policy for an observation, as `serving.Bundle.act` does.

@@ -167,10 +167,47 @@ class _Decoder:
         return self._retries.interrupted(error, f"{self._count} frames")
 
 
-def decode(
+class FilmStream:
+    """A video from a server: an iterator of frames, each float32 `(height, width, channels)`.
+
+    The connection is closed at the end of a `with` block, by `close`, or as the stream is deleted,
+    and the server then ends the video. It waits for the first frame, because only a connection that
+    is read from can be closed.
+
+    Args:
+        pieces: those of a .npy file.
+        retries: describes failures.
+
+    Raises:
+        ServerError: the stream fails.
+    """
+
+    def __init__(self, pieces: Generator[bytes, None, None], retries: Retries):
+        self._frames = _decode(pieces, retries)
+        self._first: np.ndarray | None = next(self._frames, None)
+
+    def __iter__(self) -> FilmStream:
+        return self
+
+    def __next__(self) -> np.ndarray:
+        first, self._first = self._first, None
+        return next(self._frames) if first is None else first
+
+    def close(self) -> None:
+        """Ends the video."""
+        self._first = None
+        self._frames.close()
+
+    def __enter__(self) -> FilmStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _decode(
     pieces: Generator[bytes, None, None], retries: Retries
 ) -> Generator[np.ndarray, None, None]:
-    """Yields the frames of a stream; closes the connection where not all are read."""
     decoder = _Decoder(retries)
     with contextlib.closing(pieces):
         try:
@@ -181,10 +218,40 @@ def decode(
         decoder.finish()
 
 
-async def decode_later(
+class AsyncFilmStream:
+    """`FilmStream` for asyncio: an asynchronous iterator, closed by `async with` or `aclose`."""
+
+    def __init__(self, frames: AsyncGenerator[np.ndarray, None], first: np.ndarray | None):
+        self._frames, self._first = frames, first
+
+    @classmethod
+    async def start(cls, pieces: AsyncGenerator[bytes, None], retries: Retries) -> AsyncFilmStream:
+        """Waits for the first frame; takes the arguments of `FilmStream`."""
+        frames = _decode_later(pieces, retries)
+        return cls(frames, await anext(frames, None))
+
+    def __aiter__(self) -> AsyncFilmStream:
+        return self
+
+    async def __anext__(self) -> np.ndarray:
+        first, self._first = self._first, None
+        return await anext(self._frames) if first is None else first
+
+    async def aclose(self) -> None:
+        """Ends the video."""
+        self._first = None
+        await self._frames.aclose()
+
+    async def __aenter__(self) -> AsyncFilmStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+async def _decode_later(
     pieces: AsyncGenerator[bytes, None], retries: Retries
 ) -> AsyncGenerator[np.ndarray, None]:
-    """Yields the same for asyncio."""
     decoder = _Decoder(retries)
     async with contextlib.aclosing(pieces):
         try:

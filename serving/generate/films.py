@@ -8,7 +8,6 @@ client that disconnects ends the work.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,11 +17,12 @@ import numpy as np
 from serving import film_files, provenance, stream_slots
 from serving.animations import MAX_RATE
 from serving.checks import check_boolean, check_integer, check_number
-from serving.endless import VideoStream, check_frames, open_film
+from serving.endless import check_frames, open_film
 from serving.engine import Expired
 from serving.errors import UsageError, short_repr
 from serving.http_types import Request, Response
 from serving.limits import Settings
+from serving.picture_requests import in_turn
 from serving.started_streams import Started
 
 _THREADS = ThreadPoolExecutor(2, "films")
@@ -105,7 +105,7 @@ class FilmRequest:
 
     def parts(self) -> Iterator[bytes]:
         """Yields the bytes of each chunk of frames, and the end of the file."""
-        stream = open_stream(self.served.bundle)
+        stream = self.served.video_stream  # opened here, in a thread, by the first request
         for frames in self.film.chunks(self.frames, stream.run):
             if content := self.writer.part(frames):  # MP4 has none for some frames
                 yield content
@@ -121,12 +121,6 @@ def _one_label(labels: Any) -> Any:
     return labels
 
 
-@functools.lru_cache(8)
-def open_stream(bundle: Any) -> VideoStream:
-    """Returns the graph of a bundle, opened once, with one thread."""
-    return VideoStream(bundle, threads=1)
-
-
 def start(app: Any, request: Request, fields: dict[str, Any], files: Mapping[str, Any]) -> Any:
     """Handles a request with `frames`; returns a coroutine that returns the response.
 
@@ -137,24 +131,33 @@ def start(app: Any, request: Request, fields: dict[str, Any], files: Mapping[str
         raise UsageError(f"A video of `frames` takes no files. Received: {', '.join(files)}")
     given = {name: value for name, value in fields.items() if value is not None}
     wanted = FilmRequest(request.served, given, app.settings)
-    return _stream(app, wanted) if wanted.is_streamed else _answer(wanted)
+    return _stream(app, wanted) if wanted.is_streamed else _answer(app, wanted)
 
 
-async def _answer(wanted: FilmRequest) -> Response:
-    """Returns the response with the whole video."""
-    served = wanted.served
+async def _answer(app: Any, wanted: FilmRequest) -> Response:
+    """Returns the response with the whole video, of which few are in memory together."""
+    served, loop = wanted.served, asyncio.get_running_loop()
+    deadline = app.now() + wanted.timeout
     served.users += 1
     try:
-        async with asyncio.timeout(wanted.timeout):
-            head = wanted.writer.head()
-            content = head + b"".join([part async for part in _parts(wanted)])
+        async with in_turn(app, deadline), asyncio.timeout(max(0.0, deadline - app.now())):
+            parts = [wanted.writer.head()]
+            async for part in _parts(wanted):
+                parts.append(part)
+            content = await loop.run_in_executor(_THREADS, _join, wanted.writer, parts)
     except TimeoutError:
         raise Expired from None
     finally:
         served.users -= 1
-    at, sizes = wanted.writer.sizes(len(content))
-    content = content[:at] + sizes + content[at + len(sizes) :]
     return Response(200, content, _media_type(wanted), served.headers)
+
+
+def _join(writer: film_files.Writer, parts: list[bytes]) -> bytes:
+    """Returns the whole file."""
+    content = bytearray().join(parts)
+    at, sizes = writer.sizes(len(content))
+    content[at : at + len(sizes)] = sizes
+    return bytes(content)
 
 
 async def _stream(app: Any, wanted: FilmRequest) -> Response:

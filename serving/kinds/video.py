@@ -1,6 +1,6 @@
 """Video: `(frames, height, width, channels)`, values in [-1, 1], with `frame_rate` in Hz.
 
-`bouncing_objects` states that the frames show so many bright objects on a dark ground, each of
+`bouncing_objects` states that the frames show so many bright objects on a dark background, each of
 which moves at a constant velocity and bounces off the edges.
 """
 
