@@ -16,11 +16,10 @@ from serving.errors import NotFiniteError, UsageError, one_line
 from serving.inputs import Input, Inputs, Port
 from serving.kinds.video import rate_of
 from serving.seeds import check_seeds, normals_from
-from serving.video_rules import has_frames
+from serving.video_rules import MAX_FRAMES, has_frames
 
 FILE_NAME = "stream.onnx"
 OUTPUTS = ("samples", "next_state")  # of the graph
-MAX_FRAMES = 1_000_000  # of one video
 _DRAWN = 32  # chunks whose noise is drawn together, as drawing little takes as long
 # Runs `stream.onnx`: from its inputs by name to the samples and the next state.
 Run = Callable[[dict[str, np.ndarray]], Sequence[np.ndarray]]

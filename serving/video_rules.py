@@ -8,6 +8,7 @@ from typing import Any
 from serving import kinds
 from serving.port_rules import Wrong
 
+MAX_FRAMES = 1_000_000  # of one video
 _MOST = 2**16  # latents, or numbers of a state
 _MAX_CHUNK = 1024  # frames
 _LIMITS = {

@@ -14,10 +14,10 @@ import numpy as np
 from serving.checks import check_integer, check_truncation
 from serving.client.endpoint import Retries
 from serving.client.http_types import Exchange, Request, Response, ServerError, to_json
-from serving.endless import MAX_FRAMES
 from serving.errors import UsageError, short_repr
 from serving.labels import several
 from serving.seeds import check_seeds
+from serving.video_rules import MAX_FRAMES
 
 _FAILURES = (OSError, EOFError, http.client.HTTPException)
 _MAX_HEADER = 2**10  # bytes before the frames
