@@ -132,25 +132,44 @@ def _to_apng(frames: np.ndarray, rate: float, texts: Texts) -> bytes:
 
 def _to_mp4(frames: np.ndarray, rate: float, texts: Texts) -> bytes:
     av: Any = importlib.import_module("av")
-    # 4:2:0 needs an even height and width: the last row and column are repeated.
-    height, width = frames.shape[1] % 2, frames.shape[2] % 2
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         if texts:
             container.metadata["comment"] = comment(texts)
-        stream = container.add_stream(
-            "libx264", rate=Fraction(rate).limit_denominator(1000), options={"crf": "18"}
-        )
-        stream.height, stream.width = frames.shape[1] + height, frames.shape[2] + width
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1  # several have written other bytes once
+        stream = add_h264(container, frames.shape[1:3], rate)
         for frame in frames:
-            padded = np.pad(frame, ((0, height), (0, width), (0, 0)), mode="edge")
-            rgb = np.repeat(padded, 3, axis=-1) if padded.shape[-1] == 1 else padded[..., :3]
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-            container.mux(stream.encode(picture))
+            container.mux(stream.encode(to_av_frame(frame)))
         container.mux(stream.encode())
     return buffer.getvalue()
+
+
+def add_h264(
+    container: Any, size: tuple[int, ...], rate: float, options: Mapping[str, str] | None = None
+) -> Any:
+    """Adds a stream of H.264 to a container of the package av.
+
+    Args:
+        container: open for writing.
+        size: height and width of the frames.
+        rate: frames/s.
+        options: more options of the encoder.
+    """
+    fraction, more = Fraction(rate).limit_denominator(1000), {"crf": "18", **(options or {})}
+    stream = container.add_stream("libx264", rate=fraction, options=more)
+    # 4:2:0 needs an even height and width: the last row and column are repeated.
+    stream.height, stream.width = (length + length % 2 for length in size)
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.thread_count = 1  # several have written other bytes once
+    return stream
+
+
+def to_av_frame(pixels: np.ndarray) -> Any:
+    """Returns a frame of such a stream, of uint8 `(height, width, channels)`."""
+    av: Any = importlib.import_module("av")
+    height, width, channels = pixels.shape
+    padded = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    rgb = np.repeat(padded, 3, axis=-1) if channels == 1 else padded[..., :3]
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
 
 
 # The default first.

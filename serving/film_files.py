@@ -1,8 +1,7 @@
 """Files of videos that are written frame by frame, in constant memory.
 
 A writer returns the bytes of the file in their order: `head`, `part` for each chunk of frames, and
-`tail`. All formats except WebP, whose header holds the file size,
-can be streamed.
+`tail`. All formats except WebP, whose header holds the file size, can be streamed.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import importlib
 import io
 import struct
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -235,27 +233,17 @@ class Mp4(Writer):
     def __init__(self, clip: Clip):
         super().__init__(clip)
         av: Any = importlib.import_module("av")
-        self._av, self._pipe = av, _Pipe()
+        self._pipe = _Pipe()
         flags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
         self._container = av.open(self._pipe, "w", format="mp4", options=flags)
         if clip.texts:
             self._container.metadata["comment"] = animations.comment(clip.texts)
         height, width, _ = clip.size
-        stream = self._stream = self._container.add_stream(
-            "libx264",
-            rate=Fraction(clip.rate).limit_denominator(1000),
-            options={"crf": "18", "g": str(max(1, round(clip.rate))), "tune": "zerolatency"},
-        )
-        # 4:2:0 needs an even height and width: the last row and column are repeated.
-        stream.height, stream.width = height + height % 2, width + width % 2
-        stream.pix_fmt = "yuv420p"
+        options = {"g": str(max(1, round(clip.rate))), "tune": "zerolatency"}
+        self._stream = animations.add_h264(self._container, (height, width), clip.rate, options)
 
     def frame(self, pixels: np.ndarray, number: int) -> bytes:
-        height, width, channels = pixels.shape
-        padded = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        rgb = np.repeat(padded, 3, axis=-1) if channels == 1 else padded[..., :3]
-        picture = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-        self._container.mux(self._stream.encode(picture))
+        self._container.mux(self._stream.encode(animations.to_av_frame(pixels)))
         return self._pipe.take()
 
     def tail(self) -> bytes:
