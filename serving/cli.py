@@ -267,7 +267,9 @@ def sample(argv: list[str]) -> int:
 
         return BalanceCommand(_open(options.bundle, options.precision), options).run()
     if text_options.is_wanted(options):
-        return text_options.run(_open(options.bundle, options.precision), options)
+        from serving import text_command
+
+        return text_command.run(_open(options.bundle, options.precision), options)
     if shard_options.wants_shards(options) and shard_options.wants_files(options):
         options.each, options.out = os.path.normpath(options.out), None
     elif shard_options.wants_shards(options):
@@ -278,7 +280,9 @@ def sample(argv: list[str]) -> int:
 
     bundle = _open(options.bundle, options.precision)
     if getattr(bundle, "text_sampler", None) and text_options.writes_lines(options):
-        return text_options.run(bundle, options)
+        from serving import text_command
+
+        return text_command.run(bundle, options)
     print(SampleCommand(bundle, options).run())
     return 0
 

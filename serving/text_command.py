@@ -160,3 +160,9 @@ def _read_tokens(path: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--vocabulary must be a UTF-8 file. Received: {path} ({error})") from None
     return [line for line in lines if line]
+
+
+def run(bundle: Any, options: argparse.Namespace) -> int:
+    """Runs the command on an opened bundle."""
+    print(TextCommand(bundle, options).run())
+    return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 ENDINGS = (".txt", ".jsonl")
 _OPTIONS = ("seeds", "temperature", "prefix", "pattern", "vocabulary", "length")
@@ -33,11 +32,3 @@ def is_wanted(options: argparse.Namespace) -> bool:
 def writes_lines(options: argparse.Namespace) -> bool:
     """Returns whether texts go to a file of lines."""
     return (options.out or "").endswith(ENDINGS) and options.each is None
-
-
-def run(bundle: Any, options: argparse.Namespace) -> int:
-    """Runs the command on an opened bundle."""
-    from serving.text_command import TextCommand
-
-    print(TextCommand(bundle, options).run())
-    return 0

@@ -7,6 +7,7 @@ import numpy as np
 import policies
 import pytest
 
+import serving
 from keras_gan import UsageError, datasets
 from keras_gan.commands.recording import record_command
 from keras_gan.control import experts, recording, spaces
@@ -218,7 +219,7 @@ def test_an_environment_that_is_not_installed_is_one_line(monkeypatch):
 
 
 def record_named(name):
-    expert, text = recording.named(name, "CartPole-v1")
+    expert, text = recording.named(name, "CartPole-v1", serving.Bundle)
     return recording.record("CartPole-v1", expert, 1, name=text)
 
 
@@ -244,7 +245,7 @@ def test_an_expert_of_a_file(tmp_path):
         with pytest.raises(UsageError, match=message):
             record_named(f"{path}:{name}")
     with pytest.raises(UsageError, match=r"must be FILE.py:FUNCTION or the folder"):
-        recording.named("nothing", "CartPole-v1")
+        recording.named("nothing", "CartPole-v1", serving.Bundle)
     with pytest.raises(UsageError, match="file of an expert must exist"):
         recording.named(str(tmp_path / "none.py:act"), "CartPole-v1")
 
@@ -296,7 +297,7 @@ def test_an_expert_of_a_bundle(tmp_path):
         ("mine.py", "must be FILE.py:FUNCTION or the folder"),
     ):
         with pytest.raises(UsageError, match=message) as error:
-            recording.named(f"{tmp_path}/{name}", "CartPole-v1")
+            recording.named(f"{tmp_path}/{name}", "CartPole-v1", serving.Bundle)
         assert "\n" not in str(error.value)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import serving
 from keras_gan.commands._app import app, print_line
 from keras_gan.control import recording
 from keras_gan.control.spaces import check_name
@@ -36,7 +37,7 @@ def record_command(
     if not out.parent.is_dir():
         raise UsageError(f"`out` must be in a folder that exists. Received: out={str(out)!r}")
     check_writable(out)
-    acting, name = recording.named(expert, environment)
+    acting, name = recording.named(expert, environment, serving.Bundle)
     found = recording.record(environment, acting, episodes, seed, name)
     found.save(out)
     returns = found.returns

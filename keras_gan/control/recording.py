@@ -117,13 +117,16 @@ def record(
 # ------------------------------------------------------------------------ experts by name
 
 
-def named(expert: str | None, environment: str) -> tuple[experts.Expert, str]:
+def named(
+    expert: str | None, environment: str, open_bundle: Callable[..., Any] | None = None
+) -> tuple[experts.Expert, str]:
     """Returns the expert that a text names, and its name.
 
     Args:
         expert: None for the scripted expert of the environment; `FILE.py:FUNCTION`; or the folder
             of a policy bundle, or of a run with one.
         environment: name of the environment.
+        open_bundle: `serving.Bundle`, where the folder of a bundle is taken.
 
     Raises:
         UsageError: no such expert.
@@ -133,8 +136,9 @@ def named(expert: str | None, environment: str) -> tuple[experts.Expert, str]:
     path, _, function = expert.rpartition(":")
     if path.endswith(".py"):
         return _from_file(pathlib.Path(os.path.expanduser(path)), function), expert
-    if not expert.endswith(".py") and os.path.exists(os.path.expanduser(expert)):
-        return _from_bundle(expert, environment), expert
+    folder = os.path.expanduser(expert)
+    if open_bundle is not None and not expert.endswith(".py") and os.path.exists(folder):
+        return _from_bundle(open_bundle(folder, device="cpu"), environment), expert
     raise UsageError(
         "`expert` must be FILE.py:FUNCTION or the folder of a policy bundle; without it the "
         f"scripted expert of the environment is taken. Received: expert={expert!r}"
@@ -202,15 +206,12 @@ def _takes_environment(function: Callable) -> bool:
     return positional[1].default is inspect.Parameter.empty or positional[1].name == "environment"
 
 
-def _from_bundle(path: str, environment: str) -> experts.Expert:
-    """Returns the policy of a bundle or of an exported run, run by onnxruntime.
+def _from_bundle(bundle: Any, environment: str) -> experts.Expert:
+    """Returns the policy of an opened bundle, run by onnxruntime.
 
     Raises:
-        UsageError: no bundle, one of another role, or one for another environment.
+        UsageError: a bundle of another role, or one for another environment.
     """
-    from serving.bundle import Bundle  # here only: other experts need no onnxruntime
-
-    bundle = Bundle(path, device="cpu")
     policy, actor = require_policy(bundle), bundle.actor
     env = make(environment)
     try:

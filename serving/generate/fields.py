@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl
 
 from serving.animations import MAX_RATE
 from serving.checks import MAX_SEED
-from serving.endless import MAX_FRAMES
 from serving.errors import UsageError, short_repr
 from serving.interpolation import EASINGS
 from serving.labels import TextLabel
@@ -16,6 +15,7 @@ from serving.lists import parse_list
 from serving.nearest_names import nearest
 from serving.patterns import MAX_PATTERN
 from serving.texts import MAX_LENGTH, MAX_TEMPERATURE
+from serving.video_rules import MAX_FRAMES
 
 _SEED: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
 _LABEL: dict[str, Any] = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
