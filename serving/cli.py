@@ -390,7 +390,8 @@ _LIMITS = {
     "max_values": "most numbers or pixels in a response that is not streamed (default: 2**24)",
     "max_pixels": "most pixels of a translation; more receive 413 (default: 2**25)",
     "max_seconds": "longest sound of /v1/vocode; longer ones receive 413 (default: 300)",
-    "max_streams": "most concurrent streams of sound and video; more receive 503 (default: 32)",
+    "max_streams": "most concurrent streams of sound, video and text; more receive 503 "
+    "(default: 32)",
     "max_body": "largest request body, in bytes (default: 8 MiB)",
     "max_requests": "most concurrent requests; more receive 503 (default: 1024)",
     "max_connections": "most open connections; more receive 503 (default: 2048)",

@@ -53,7 +53,7 @@ class TextInterface:
             temperature: factor of the noise, from 0 up; with 0, each token is the most probable.
             prefix: text, or token ids, with which the texts begin.
             pattern: regular expression that the whole texts match, see `serving.patterns`.
-            vocabulary: the only tokens behind the prefix; by default all.
+            vocabulary: the only tokens after the prefix; by default all.
             length: most tokens of a text, from 1 to 1024; by default those of the whole network.
 
         Returns:

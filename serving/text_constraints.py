@@ -27,7 +27,7 @@ class Constraint:
             text.
         prefix: ids of the first tokens.
         pattern: regular expression that a whole text matches, `None` for any text.
-        allowed: mask of the tokens behind the prefix, `(vocabulary,)`, `None` for all.
+        allowed: mask of the tokens after the prefix, `(vocabulary,)`, `None` for all.
 
     Raises:
         UsageError: a pattern that is not allowed, a prefix that it excludes, or texts that cannot

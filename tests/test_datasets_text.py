@@ -84,6 +84,11 @@ def test_a_vocabulary_that_is_cut_keeps_the_most_frequent(tmp_path):
     assert "77.8% of the characters" in source.description
     whole = datasets.open(tmp_path / "x.txt", vocabulary=5, held_out=0)
     assert whole.spec.samples.meta["vocabulary"] == ("", "a", "b", "c", "d")
+    # The replacement character of a text is the token of those left out, once.
+    path = write(tmp_path / "y.txt", "a\ufffd\ufffd\nabc\n")
+    source = datasets.open(path, vocabulary=4, held_out=0)
+    assert source.spec.samples.meta["vocabulary"] == ("", "\ufffd", "a", "b")
+    assert sorted(strings(source)) == ["ab\ufffd", "a\ufffd\ufffd"]
 
 
 @pytest.mark.parametrize(("longer", "kept"), [("cut", ["a", "ab", "abc"]), ("drop", ["a", "ab"])])

@@ -219,6 +219,9 @@ def test_config_controls_and_arguments():
     assert layers.find_sampler(found) is layers.find_sampler(model)
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     assert layers.with_controls(other) is other
+    for x, y in ((2 * latents, 1.0), (latents, 2.0)):  # a layer before or after the sampler
+        other = keras.Model(latents, y * sampler(name="samples")(x))
+        assert layers.with_controls(other) is other
     for name in ("length", "vocabulary", "width", "embedding"):
         sizes = {"length": 4, "vocabulary": 3, name: 0}
         with pytest.raises(UsageError, match=f"`{name}` must be .* Received: {name}=0"):

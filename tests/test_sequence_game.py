@@ -10,7 +10,7 @@ from pictures import check_kill
 from scipy import special
 
 import keras_gan
-from keras_gan import UsageError, architectures, losses, recipe, schedules
+from keras_gan import UsageError, architectures, datasets, losses, metrics, recipe, schedules
 from keras_gan.spec import Field, Spec
 
 TOKENS = ("", "a", "b", "c", "d")
@@ -192,6 +192,23 @@ def test_a_loaded_game_goes_on_bit_for_bit_across_the_border(tmp_path, saved):
     assert gan.count("examples_seen") == again.count("examples_seen") == 32
 
 
+def test_the_first_stage_is_evaluated_beside_the_game():
+    gan = compiled(game(16))
+    gan.fit(DATA.take(5), verbose=0)
+    parts = (("train", 0), ("held_out", 1))
+    splits = {
+        name: datasets.Split(texts(32, seed).argmax(-1).astype("uint8")) for name, seed in parts
+    }
+    data = datasets.Source(spec(), splits, "texts")
+    names = ["unique_texts", "nll_gen"]
+    found = metrics.evaluate(gan, data, count=20, metrics=names, cache=False)
+    assert found.protocol["controls"]["first stage"]["weights"] == "first stage"
+    gan.blend(0)
+    again = metrics.evaluate(gan, data, count=20, metrics=names, cache=False)
+    assert found.controls["first stage"] == again.values
+    assert found.values["nll_gen"] != again.values["nll_gen"]
+
+
 # ------------------------------------------------------------------ controls
 
 
@@ -307,8 +324,15 @@ def test_names_that_others_use():
 def test_a_generator_without_a_sampler_is_refused():
     with pytest.raises(UsageError, match="needs a generator with a layer TextSampler"):
         keras_gan.SequenceGAN(*networks("text_resnet"), first_stage=0)
-    with pytest.raises(UsageError, match="`inverse_temperature`"):
-        game(inverse_temperature=-1.0)
+    generator, discriminator = networks()
+    scaled = keras.layers.Rescaling(1.0, name="after")(generator.output)
+    other = keras.Model(generator.input, scaled, name="scaled")
+    with pytest.raises(UsageError, match=r"only layer is its TextSampler.* 'scaled' with the") as e:
+        keras_gan.SequenceGAN(other, discriminator, first_stage=0)
+    assert "\n" not in str(e.value)
+    for value in (-1.0, 0, 0.0):
+        with pytest.raises(UsageError, match="`inverse_temperature`"):
+            game(inverse_temperature=value)
     with pytest.raises(UsageError, match="`first_stage` must be a number of examples above 1"):
         game(0.5)
 

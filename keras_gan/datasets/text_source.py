@@ -155,7 +155,8 @@ def _vocabulary(
         often = [word for word in ordered if counts[word] > 1] or ordered
         ordered = often[: MOST_WORDS - 2] if wanted is None else ordered[: wanted - 2]
     elif wanted is not None and len(counts) > wanted - 1:
-        ordered = ordered[: wanted - 2]
+        # A text may have the character that stands for those left out.
+        ordered = [token for token in ordered if token != unknown][: wanted - 2]
     else:
         return (kind.END, *sorted(ordered)), f"{len(counts) + 1} tokens, the end among them"
     known = sum(counts[token] for token in ordered) / max(1, counts.total())

@@ -36,7 +36,7 @@ class SequenceGAN(TwoStage):
     and that of the player `generator`.
 
     Args:
-        generator: built Keras model with a layer `TextSampler`, from latents
+        generator: built Keras model whose only layer is a `TextSampler`, from latents
             `(batch, length * vocabulary)` [and labels] to samples `(batch, length, vocabulary)`.
         discriminator: as of `keras_gan.GAN`.
         first_stage: length of the first stage: a number of examples above 1, or a share of the
@@ -52,7 +52,7 @@ class SequenceGAN(TwoStage):
 
     Raises:
         UsageError: an argument out of range, a share of a training of unknown length, or a
-            generator without a `TextSampler`; at `compile`, several replicas.
+            generator that is not one `TextSampler`; at `compile`, several replicas.
 
     Reference:
         - [Nie et al., 2019](https://openreview.net/forum?id=rJedV3R5tm), for the second stage
@@ -72,7 +72,7 @@ class SequenceGAN(TwoStage):
         training_examples: int | None = None,
         **kwargs: Any,
     ):
-        check_number("inverse_temperature", inverse_temperature, minimum=0, schedule=True)
+        check_number("inverse_temperature", inverse_temperature, above=0, schedule=True)
         super().__init__(
             generator,
             discriminator,
@@ -97,7 +97,13 @@ class SequenceGAN(TwoStage):
 
     def check_networks(self, outputs: Mapping[str, Mapping[str, Any]]) -> None:
         super().check_networks(outputs)
-        self.text_sampler  # noqa: B018  # it raises
+        sampler = self.text_sampler
+        if with_controls(self.generator) is self.generator:
+            raise UsageError(
+                "SequenceGAN needs a generator whose only layer is its TextSampler, with the "
+                "inputs latents [and labels]. Received: generator "
+                f"{self.generator.name!r} with the layer {sampler.name!r} and others"
+            )
 
     def _check_first_stage(self) -> None:
         """Does nothing: the likelihood supervises the generator."""

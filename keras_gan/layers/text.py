@@ -73,8 +73,8 @@ class TextSampler(keras.layers.Layer):
         embedding: length of the vector of a token.
         num_classes: number of classes of the labels; 0 for a sampler without labels.
         ends: after token 0, the end of a text, all tokens are 0.
-        relaxation: of samples in training: "soft", or "straight_through", with which a
-            discriminator cannot tell generated samples by weights between 0 and 1.
+        relaxation: of samples in training: "soft", or "straight_through", so that weights between
+            0 and 1 do not give generated samples away.
         unroll: write the steps out one by one rather than as a loop; by default up to 32 tokens.
         **kwargs: arguments of `keras.layers.Layer`; it computes in float32.
 
@@ -348,12 +348,15 @@ def with_controls(model: keras.Model) -> keras.Model:
     """Returns a generator of text that also takes temperature, prefix and mask.
 
     Args:
-        model: a Functional generator whose only layer with weights is a `TextSampler`; any other
-            model is returned as it is.
+        model: a Functional generator whose only layer is a `TextSampler`; any other model, of
+            which the sampler alone would be something else, is returned as it is.
     """
     layer = find_sampler(model)
     names = [tensor.name for tensor in getattr(model, "inputs", None) or ()]
     if layer is None or names not in (["latents"], ["latents", "labels"]):
+        return model
+    others = [x for x in model.layers if not isinstance(x, keras.layers.InputLayer | TextSampler)]
+    if others or len(model.outputs) != 1 or model.outputs[0] is not layer.output:
         return model
     own = [keras.Input(x.shape[1:], dtype=x.dtype, name=x.name) for x in model.inputs]
     temperature = keras.Input((), name="temperature")

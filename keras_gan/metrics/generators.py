@@ -144,16 +144,15 @@ def from_gan(
         swaps=_swaps(gan, name, gan.sampler(drawing.average, name), drawing),
         token_logits=likelihood_of(chosen.model, "labels" in gan.networks[name].fields),
     )
+    if isinstance(gan, TwoStage):
+        of_first = {**origin, "weights": "first stage"} | ({"conditions": asked} if asked else {})
+        first = _generated(spec, maker(gan.first_sampler()), drawing, of_first, given)
+        known = likelihood_of(gan.first_generator, "labels" in gan.networks[name].fields)
+        first = dataclasses.replace(first, answers=drawing.answers(asked), token_logits=known)
+        found = dataclasses.replace(found, controls={"first stage": first})
     if not drawing.answers(asked):
         return found
-    controls = {}
-    if isinstance(gan, TwoStage):
-        of_first = {**origin, "weights": "first stage", "conditions": asked}
-        first = _generated(spec, maker(gan.first_sampler()), drawing, of_first, given)
-        controls["first stage"] = dataclasses.replace(first, answers=True)
-    return dataclasses.replace(
-        found, answers=True, inverse=inverse_of(gan, drawing.average, name), controls=controls
-    )
+    return dataclasses.replace(found, answers=True, inverse=inverse_of(gan, drawing.average, name))
 
 
 def inverse_of(

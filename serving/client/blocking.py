@@ -247,7 +247,7 @@ class Client(ClientBase):
         """Returns an iterator of the tokens of one text, as the server samples them.
 
         A `with` block closes the connection where not all tokens are read. Together the tokens are
-        the text; behind the last one, `result` has it with its log-probability.
+        the text; after the last one, `result` has it with its log-probability.
 
         Args:
             seed: seed of the text.

@@ -106,7 +106,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "type": "array",
         "items": {"type": "string"},
         "minItems": 1,
-        "description": "Of a model of texts: the only tokens behind the prefix. Default: all.",
+        "description": "Of a model of texts: the only tokens after the prefix. Default: all.",
     },
     "length": {
         "type": "integer",
