@@ -7,6 +7,7 @@ component of the velocity across it changes its sign, and the other one stays.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -64,11 +65,11 @@ def measure(videos: np.ndarray) -> Tracks:
     light = bright_object.find_light(videos)
     places = bright_object.find_centroids(light)
     middle = (np.array(light.shape[2:]) - 1) / 2
-    gaps = np.stack([_gaps(light.any(axis=5 - axis)) for axis in (2, 3)], axis=2)
+    gaps = np.stack([_gaps(np.any(light > 0, axis=5 - axis)) for axis in (2, 3)], axis=2)
     return Tracks(np.where(np.isnan(places), middle, places), gaps)
 
 
-def _gaps(lit: np.ndarray) -> np.ndarray:
+def _gaps(lit: Any) -> np.ndarray:
     """Returns the pixels before and after what is bright along an axis, `(..., 2)`."""
     return np.stack([lit.argmax(axis=2), lit[..., ::-1].argmax(axis=2)], axis=-1)
 
