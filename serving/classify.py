@@ -21,7 +21,8 @@ from serving.errors import TooLargeError
 from serving.generate.fields import FIELDS as GENERATE_FIELDS
 from serving.http_types import Request, Response, json_response
 from serving.loading import Served
-from serving.picture_requests import find, in_turn, read
+from serving.picture_requests import find, read
+from serving.turns import in_turn
 
 # JSON schema by field name. The OpenAPI document is generated from these.
 FIELDS: dict[str, dict[str, Any]] = {

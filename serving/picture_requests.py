@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from serving import multipart
-from serving.engine import Expired
 from serving.errors import UsageError, short_repr
 from serving.generate.fields import from_query, from_text, repeated_field, unknown_field
 from serving.http_types import HTTPError, Request
@@ -40,28 +37,6 @@ SOUNDS = Sent(
     "sound or spectrogram", "audio/wav, application/x-npy", ("audio/", "application/x-npy")
 )
 SOUND_UPLOADS = ("audio/wav", "audio/x-wav", "application/x-npy")  # for the OpenAPI document
-
-
-@contextlib.asynccontextmanager
-async def in_turn(app: Any, deadline: float) -> AsyncIterator[None]:
-    """Waits until few enough files are in memory, for an `async with` block.
-
-    Args:
-        app: the application.
-        deadline: on the clock of `app.now`.
-
-    Raises:
-        Expired: the deadline passed before.
-    """
-    try:
-        async with asyncio.timeout(max(0.0, deadline - app.now())):
-            await app.pictures.acquire()
-    except TimeoutError:
-        raise Expired from None
-    try:
-        yield
-    finally:
-        app.pictures.release()
 
 
 def read(

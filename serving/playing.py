@@ -7,14 +7,16 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from serving import environments
-from serving.acting import Actor, Policy
 from serving.errors import UsageError, one_line
 from serving.nearest_names import find_nearest
+
+if TYPE_CHECKING:
+    from serving.acting import Actor, Policy
 
 MAX_STEPS = 100_000  # of one episode of an environment without a limit of its own
 _EXTRA = "imitation"  # extra of this package that installs gymnasium

@@ -20,7 +20,7 @@ LEAVES += ("strict_json", "port_rules", "bundle_folder", "lists", "programs", "a
 LEAVES += ("value_ranges", "labels", "nearest_names", "processor", "cuda", "main_memory")
 LEAVES += ("system_files", "uploads", "png", "translation", "examples", "environments")
 LEAVES += ("mel", "griffin_lim", "wav", "resample", "vocoding")
-LEAVES += ("extras", "video_rules", "endless", "texts", "acting", "playing", "output_files")
+LEAVES += ("extras", "video_rules", "endless", "texts", "playing", "output_files")
 LEAVES = tuple(f"serving.{name}" for name in LEAVES)
 COMMANDS = "keras_gan.commands"  # the only part of the library that also exports and samples
 # Parts that a game is made of. They work without it, and in games of a user's own.

@@ -20,7 +20,6 @@ from keras_gan.control import experts
 from keras_gan.control.spaces import make, spaces_of
 from keras_gan.errors import UsageError, one_line
 from serving import playing
-from serving.acting import require_policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +211,8 @@ def _from_bundle(bundle: Any, environment: str) -> experts.Expert:
     Raises:
         UsageError: a bundle of another role, or one for another environment.
     """
-    policy, actor = require_policy(bundle), bundle.actor
+    actor = bundle.actor  # which refuses a network of another role
+    policy = bundle.policy
     env = make(environment)
     try:
         playing.check_spaces(environment, env, policy)

@@ -22,8 +22,8 @@ from serving.engine import Expired
 from serving.errors import UsageError, short_repr
 from serving.http_types import Request, Response
 from serving.limits import Settings
-from serving.picture_requests import in_turn
 from serving.started_streams import Started
+from serving.turns import in_turn
 
 _THREADS = ThreadPoolExecutor(2, "films")
 _ALLOWED = frozenset(

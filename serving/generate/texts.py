@@ -21,10 +21,10 @@ from serving.engine import Expired
 from serving.errors import UsageError, short_repr
 from serving.generate.fields import FIELDS, unknown_field
 from serving.http_types import Request, Response
-from serving.picture_requests import in_turn
 from serving.started_streams import Started
 from serving.text_constraints import Constraint
 from serving.text_steps import MAX_BATCH, Text, TextSteps, Token, encode_lines
+from serving.turns import in_turn
 
 CONTROLS = ("temperature", "prefix", "pattern", "vocabulary", "length")
 _FIELDS = (*CONTROLS, "model", "version", "seeds", "seed", "count", "labels", "format")
@@ -44,8 +44,9 @@ def is_wanted(served: Any, fields: Mapping[str, Any]) -> bool:
         fields: the request's fields by name.
     """
     given = {name for name, value in fields.items() if value is not None}
-    if given & {*CONTROLS}:
-        return True
+    controls = given & {*CONTROLS}
+    if controls and (served.text_sampler is not None or "inputs" not in given):
+        return True  # another network refuses them, unless they are inputs of its own
     # What names other fields, such as a walk, is a request for samples, whose files have lines too.
     if served.text_sampler is None or not given <= {*_FIELDS}:
         return False

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from serving.http_types import Request, Response
-from serving.picture_requests import find, in_turn, read
+from serving.picture_requests import find, read
 from serving.translate.fields import FIELDS
 from serving.translate.request import TranslateRequest
 from serving.translation import Tile, Translation
+from serving.turns import in_turn
 
 __all__ = ["FIELDS", "start"]
 

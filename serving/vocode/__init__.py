@@ -16,8 +16,9 @@ import numpy as np
 
 from serving import stream_slots
 from serving.http_types import Request, Response
-from serving.picture_requests import SOUNDS, find, in_turn, read
+from serving.picture_requests import SOUNDS, find, read
 from serving.started_streams import Started
+from serving.turns import in_turn
 from serving.vocode.fields import FIELDS
 from serving.vocode.parts import run_parts
 from serving.vocode.request import VocodeRequest
