@@ -78,10 +78,11 @@ print(first, before, peak())
 def halves(source: datasets.Source) -> tuple[np.ndarray, np.ndarray, datasets.Source]:
     """Returns values and labels of half of the held-out videos, and the data of the other half."""
     videos, labels = map(np.asarray, source.arrays("held_out"))
+    trained, classes = source.arrays("train")[:2]
     rows = np.random.default_rng(0).permutation(len(videos))
     own, others = np.sort(rows[: len(rows) // 2]), np.sort(rows[len(rows) // 2 :])
     splits = {
-        "train": Split(*(np.asarray(x) for x in source.arrays("train")[:2])),
+        "train": Split(np.asarray(trained), np.asarray(classes)),
         "held_out": Split(videos[others], labels[others]),
     }
     reference = datasets.Source(source.spec, splits, source.description)

@@ -78,6 +78,7 @@ class FormFields:
     def __init__(self, request: Request):
         self.fields = from_query(request.query)
         self._parts: list[multipart.Part] = []
+        self._named: dict[str, multipart.Part] = {}  # parts with the names of fields
         if request.media_type != FORM:
             self._body: multipart.Part | None = multipart.Part(
                 "", request.body, None, request.content_type
@@ -91,6 +92,7 @@ class FormFields:
                 raise repeated_field(part.name)
             else:
                 self.fields[part.name] = _value_of(part)
+                self._named[part.name] = part
 
     def decode(self, inputs: Inputs) -> dict[str, np.ndarray]:
         """Returns the arrays `(1, ...)` of the files, by input; takes time for large ones.
@@ -108,6 +110,10 @@ class FormFields:
             port = inputs.given[0]
             return {port.name: decode_given(port, self._body.content, self._body.media_type)}
         found = {}
+        # An input of the model precedes a field of its name, such as `prefix`.
+        for name in self._named.keys() & {port.name for port in inputs.given}:
+            del self.fields[name]
+            self._parts.append(self._named[name])
         for part in self._parts:
             port = inputs.by_name.get(part.name)
             if port is None:
