@@ -161,7 +161,7 @@ def _queues(app: Any) -> Iterator[_Family]:
     ):
         yield name, "gauge", about, [f"{name}{{{s.counts.labels}}} {value(s)}" for s in served]
     name = "keras_gan_sound_streams"
-    yield name, "gauge", "Running streams of sound and video.", [f"{name} {app.streams}"]
+    yield name, "gauge", "Running streams of sound, video and text.", [f"{name} {app.streams}"]
 
 
 def _memory() -> int | None:

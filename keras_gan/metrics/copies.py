@@ -11,9 +11,9 @@ from keras_gan.metrics._metric import EvaluationInputs, Metric
 class Copies(Metric):
     """Share of generated texts that are training texts, and of those that are held-out texts.
 
-    `copies_of_held_out` are found and not copied: where as many texts are held out as trained on,
-    a generator that does not know texts by heart has equal values of both. Short texts, such as
-    words, are often in the data without having been copied.
+    `copies_of_held_out` counts texts that the generator cannot have copied. Where as many texts
+    are held out as trained on, a generator that does not know texts by heart has equal values of
+    both. Short texts, such as words, are often in the data without having been copied.
     """
 
     title = "Copies of training texts, and of held-out texts"

@@ -99,7 +99,9 @@ class Field {
   #slide() {
     const { value, value_range: range } = this.port;
     const reach = Math.abs(value) || 1;
-    const [min, max] = range ?? [value > 0 ? reach / FEWEST_STEPS : -reach, value < 0 ? 0 : 2 * reach];
+    const usual = [value > 0 ? reach / FEWEST_STEPS : -reach, value < 0 ? 0 : 2 * reach];
+    // Of a wide range, such as that of a temperature up to 100, only a part would be a pixel or two.
+    const [min, max] = range && range[1] > 10 * reach ? [range[0], usual[1]] : (range ?? usual);
     Object.assign(this.input, { type: "range", min, max, step: reach / FEWEST_STEPS });
   }
 
