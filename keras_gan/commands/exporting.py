@@ -358,8 +358,8 @@ def _choose_weights(
         return chosen
     if not isinstance(gan, games.TwoStage):
         raise UsageError(
-            "--weights is for a training in two stages, with game.name=two_stage or sequence_gan in "
-            "its recipe. "
+            "--weights is for a training in two stages, with game.name=two_stage or sequence_gan "
+            "in its recipe. "
             f"Received: --weights {share:g} for {run.path} with game.name={_game_of(run)}"
         )
     gan.blend(share)
