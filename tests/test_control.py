@@ -138,3 +138,15 @@ def test_a_truncation_by_the_environment_ends_an_episode_that_was_restarted(cut)
     assert (following, seen) == ([1, 0, 1, 2, 3, 1], [1, 0, 1, 2, 0, 1])
     assert (terminated, truncated) == ([0] * 6, [0, 0, 0, 0, 1, 0])
     assert (vector.state.finished[0], vector.state.returns[0]) == (2, 6.0)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_observations_are_normalized_in_float32_under_every_policy(policy):
+    """Halves would round 4096.5 to 4096, and the mean to one of both."""
+    layer = layers.ObservationNormalization(dtype=policy)
+    given = np.float32([[4096.5, 0.0], [4097.5, 2.0]])
+    layer.build(given.shape)
+    layer.update_statistics(given)
+    found = layer(given)
+    assert found.dtype == policy.removeprefix("mixed_")
+    np.testing.assert_allclose(np.float32(found), [[-1, -1], [1, 1]], atol=0.01)

@@ -36,13 +36,14 @@ class ObservationNormalization(keras.layers.Layer):
     """
 
     def __init__(self, limit: float = 10.0, **kwargs: Any):
-        super().__init__(**kwargs)
+        # Observations keep their precision, and the statistics theirs, under every policy.
+        super().__init__(autocast=False, **kwargs)
         check_positive("limit", limit)
         self.limit = float(limit)
 
     def build(self, input_shape: Any) -> None:
         shape = (input_shape[-1],)
-        fixed = {"trainable": False, "dtype": "float32"}
+        fixed = {"trainable": False, "dtype": "float32", "autocast": False}
         self.mean = self.add_weight(name="mean", shape=shape, initializer="zeros", **fixed)
         self.variance = self.add_weight(name="variance", shape=shape, initializer="ones", **fixed)
         self.count = self.add_weight(name="count", shape=(), initializer="zeros", **fixed)
