@@ -139,7 +139,7 @@ def test_a_single_client_is_answered_in_the_loop_if_that_is_quick_and_all_worker
             threads.append(threading.current_thread() is threading.main_thread())
             return outputs[0]
 
-        async def ask(alone=True, light=True, count=1):
+        async def ask(alone=True, light=True, count=1, others=0):
             job = new_job(count, seeds(*range(5, 5 + count)), truncation=0.5, encode=encode)
             job.is_alone, job.is_light = alone, light
             done = loop.create_future()
@@ -147,7 +147,8 @@ def test_a_single_client_is_answered_in_the_loop_if_that_is_quick_and_all_worker
             here = done.done()
             assert (await done).result[0] == pytest.approx(value(5, truncation=0.5))
             assert here == threads[-1]
-            assert (engine.pending, engine.waiting) == (0, 0)
+            assert engine.pending <= others
+            assert engine.waiting == 0
             return here
 
         await idle(engine, 2)
@@ -160,7 +161,7 @@ def test_a_single_client_is_answered_in_the_loop_if_that_is_quick_and_all_worker
         assert not await ask(count=6)  # would block the loop for too long
         await idle(engine, 2)
         held = await hold(engine, model)
-        later = asyncio.ensure_future(ask())
+        later = asyncio.ensure_future(ask(others=1))  # of two workers, either may be the first
         await asyncio.sleep(0.02)
         assert not later.done()  # it waits for a worker, not in the loop
         model.go.set()
