@@ -13,15 +13,13 @@ import numpy as np
 import onnx
 
 from export import formats as additional_formats
+from export import second_graphs
 from export.card import write_card
 from export.draft import Description, open_draft
 from export.draws import RANDOM
-from export.endless import write_stream
 from export.errors import writing
 from export.examples import read_examples, write_examples
 from export.files import describe_files, sha256
-from export.front import FILE_NAME as FRONT
-from export.front import write_front
 from export.golden import load_golden, run_on_cpu, write_golden
 from export.locate import locate
 from export.manifest import NOTICE, SEEDS, Manifest
@@ -30,17 +28,13 @@ from export.output_ranges import check_sample_range
 from export.png_chunks import provenance_chunks
 from export.precisions import parse_precisions, write_precisions
 from export.target import open_target, temporary_folder
-from export.text_step import write_step
 from export.tf_serving import write_configuration
 from export.to_onnx import OPSET, save_onnx, to_onnx
 from export.to_saved_model import to_saved_model
 from export.variables import preserved_state, randomized_batch_statistics
 from export.verify import MAX_TOLERANCE, MEASURE, TOLERANCE, measure, worst_difference
 from keras_gan import UsageError
-from serving.endless import FILE_NAME as STREAM
 from serving.manifest import MODEL
-from serving.mel import Mel
-from serving.texts import STEP
 
 Progress = Callable[[str], None]  # called with a line of text before each step
 
@@ -146,19 +140,10 @@ def _write(
     with writing(folder):
         write_configuration(folder, draft.name)
     draft = _write_formats(network, folder, draft, options, progress)
-    if draft.audio is not None:
-        progress("Writing the front end")
-        with writing(folder / FRONT):
-            write_front(Mel.from_meta(draft.inputs[0].meta["mel"]), folder / FRONT)
-
-    if draft.video is not None:
-        progress("Writing the graph of endless video")
-        with writing(folder / STREAM):
-            write_stream(network, folder / STREAM, options.opset)
-    if draft.text is not None:
-        progress("Writing the step from token to token")
-        with writing(folder / STEP):
-            write_step(network, folder / STEP, options.opset)
+    for graph in second_graphs.find(draft):
+        progress(f"Writing the {graph.noun}")
+        with writing(folder / graph.file):
+            graph.write(network, draft, folder / graph.file, options.opset)
 
     golden = load_golden(folder)
     for port in network.outputs:

@@ -16,9 +16,10 @@ from export.golden import load_golden, run_exactly
 from export.layer_outputs import LayerNetwork, with_layers
 from export.manifest import Manifest
 from export.network import Network
+from export.second_graphs import Figures
 from export.to_onnx import as_function, open_session, to_onnx
 from export.variables import preserved_state, randomized_batch_statistics
-from export.verify import PROBE, Figures, difference, golden_of, tolerance_of
+from export.verify import PROBE, difference, golden_of, tolerance_of
 
 Arrays = Mapping[str, np.ndarray]
 Run = Callable[[LayerNetwork, Arrays], Arrays]

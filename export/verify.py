@@ -10,20 +10,18 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
-from export import endless, formats, streaming, text_step
+from export import formats, second_graphs
 from export.encoders import encoder_of
 from export.errors import one_line
 from export.files import sha256, walk
-from export.front import FILE_NAME as FRONT
 from export.golden import FILE_NAME as GOLDEN
 from export.golden import FILES, check_golden, golden_files, load_golden, rows_of
 from export.isolated import absolute, run_isolated
 from export.manifest import REDUCED_PRECISIONS, Manifest
+from export.second_graphs import Figures
 from export.to_onnx import open_session
 from keras_gan import UsageError
-from serving.endless import FILE_NAME as STREAM
 from serving.manifest import FILE_NAME, MODEL
-from serving.texts import STEP
 
 BATCHES = (1, 5, 64)
 PROBE_BATCHES = (1, 5)
@@ -100,9 +98,7 @@ def verify_bundle(path: str | Path) -> Report:
 def check_files(path: Path, manifest: Manifest) -> list[str]:
     """Compares the files of a bundle with its manifest; returns a line for each problem."""
     required = {MODEL, *golden_files(manifest), f"saved_model/{manifest.name}/1/saved_model.pb"}
-    required |= {FRONT} if manifest.audio is not None else set()
-    required |= {STREAM} if manifest.video is not None else set()
-    required |= {STEP} if manifest.text is not None else set()
+    required |= {graph.file for graph in second_graphs.find(manifest)}
     measured = manifest.parity.get("precisions", {})
     required |= {REDUCED_PRECISIONS[name] for name in measured}
     problems = [f"{name} is not in {FILE_NAME}" for name in sorted(required - set(manifest.files))]
@@ -147,15 +143,8 @@ def measure(
         figures, problems = figures | more, problems + found
     more, found = compare_formats(path, manifest)
     figures, problems = figures | more, problems + found
-    if manifest.audio is not None:
-        context = manifest.audio["context"]
-        more, found = streaming.compare(path, path / MODEL, manifest.inputs[0], context)
-        figures, problems = figures | more, problems + found
-    if manifest.video is not None:
-        more, found = endless.compare(path, manifest, tolerance_of(manifest))
-        figures, problems = figures | more, problems + found
-    if manifest.text is not None:
-        more, found = text_step.compare(path, manifest)
+    for graph in second_graphs.find(manifest):
+        more, found = graph.compare(path, manifest, tolerance_of(manifest))
         figures, problems = figures | more, problems + found
     plans = plan_saved_models(path, manifest, probe)
     try:
@@ -172,9 +161,6 @@ def tolerance_of(manifest: Manifest) -> float:
     if isinstance(tolerance, int | float) and tolerance > TOLERANCE:
         return min(float(tolerance), MAX_TOLERANCE)
     return TOLERANCE
-
-
-Figures = dict[str, dict[int, float]]
 
 
 class SavedModelRun(NamedTuple):
