@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from serving import uploads
-from serving.checks import check_integer, check_number
+from serving.checks import check_integer
 from serving.classification import Classification, Classifier, Sample
 from serving.engine import SampleJob
 from serving.errors import TooLargeError
@@ -78,10 +78,7 @@ def start(app: Any, request: Request) -> Any:
     none = "none, since the server has no classifier of pictures"
     served = request.served = find(app, fields, classifies_pictures, none)
     top = check_integer("top", fields["top"], 1, 2**31 - 1) if "top" in fields else None
-    timeout = app.settings.timeout
-    if "timeout" in fields:
-        timeout = min(timeout, check_number("timeout", fields["timeout"], 0.01, 86_400))
-    deadline = request.start + timeout
+    deadline = request.start + app.settings.timeout_of(fields)
     found: Classifier = served.classifier  # type: ignore[assignment]
     if len(content) <= _SMALL_FILE:
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from serving import processor
+from serving.checks import check_number
 from serving.errors import UsageError
 from serving.lists import parse_list
 
@@ -112,6 +114,19 @@ class Settings:
     def is_local(self) -> bool:
         """True if the server listens on this machine's loopback address."""
         return is_loopback(self.host)
+
+    def timeout_of(self, fields: Mapping[str, Any]) -> float:
+        """Returns the timeout of a request in seconds, which may set a shorter one.
+
+        Args:
+            fields: the request's fields by name.
+
+        Raises:
+            UsageError: a `timeout` that is not allowed.
+        """
+        if "timeout" not in fields:
+            return self.timeout
+        return min(self.timeout, check_number("timeout", fields["timeout"], 0.01, 86_400))
 
 
 _POSITIVE = ("max_batch", "queue", "max_count", "max_stream", "max_values", "max_body", "versions")

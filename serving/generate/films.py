@@ -54,10 +54,7 @@ class FilmRequest:
             )
         self.is_streamed = "stream" in fields and check_boolean("stream", fields["stream"])
         self._check_length(settings)
-        self.timeout = settings.timeout
-        if "timeout" in fields:
-            timeout = check_number("timeout", fields["timeout"], 0.01, 86_400)
-            self.timeout = min(self.timeout, timeout)
+        self.timeout = settings.timeout_of(fields)
         self.seed = check_integer("seed", fields.get("seed", 0), 0, 2**63 - 1)
         label, truncation = _one_label(fields.get("labels")), 1.0
         if "truncation" in fields:

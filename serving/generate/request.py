@@ -59,7 +59,6 @@ class GenerateRequest:
         self.served = served
         self.bundle = served.bundle
         self.headers = served.headers
-        self.timeout = settings.timeout
         given = fields
         if None in fields.values():
             given = {name: value for name, value in fields.items() if value is not None}
@@ -72,9 +71,7 @@ class GenerateRequest:
             truncation = check_number("truncation", given["truncation"], 0, 100)
         if "columns" in given:
             self.columns = check_integer("columns", given["columns"], 1, _MAX_COLUMNS)
-        if "timeout" in given:
-            timeout = check_number("timeout", given["timeout"], 0.01, 86_400)
-            self.timeout = min(self.timeout, timeout)
+        self.timeout = settings.timeout_of(given)
         if "frame_rate" in given:
             self.frame_rate = check_number("frame_rate", given["frame_rate"], 1, MAX_RATE)
         self.rendering = self._read_format(given.get("format"))

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from serving import stream_slots
-from serving.checks import MAX_SEED, check_boolean, check_integer, check_number, check_seed_list
+from serving.checks import MAX_SEED, check_boolean, check_integer, check_seed_list
 from serving.engine import Expired
 from serving.errors import UsageError, short_repr
 from serving.generate.fields import FIELDS, unknown_field
@@ -97,11 +97,9 @@ class TextRequest:
                 f"A response holds at most {settings.max_values} tokens. "
                 f"Received: {len(self.seeds)} texts of {self.length}"
             )
-        timeout = settings.timeout
-        if "timeout" in given:
-            timeout = min(timeout, check_number("timeout", given["timeout"], 0.01, 86_400))
         # For the whole answer; of a stream, which may run for long, for each token.
-        self.timeout, self.deadline = timeout, request.start + timeout
+        self.timeout = settings.timeout_of(given)
+        self.deadline = request.start + self.timeout
         self.stopped = threading.Event()
 
     def _read_format(self, form: Any) -> str:

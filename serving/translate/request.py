@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from serving import provenance, translation, uploads
-from serving.checks import check_integer, check_number
+from serving.checks import check_integer
 from serving.engine import SampleJob
 from serving.errors import UsageError, short_repr
 from serving.http_types import Request, Response, notes_header
@@ -49,10 +49,7 @@ class TranslateRequest:
         self.tile = self._read_tile(fields.get("tile"))
         seed = self.bundle.inputs.check_seed(fields.get("seed"))
         self._seeds = np.array([seed]) if self.bundle.inputs.seeded else None
-        timeout = settings.timeout
-        if "timeout" in fields:
-            timeout = min(timeout, check_number("timeout", fields["timeout"], 0.01, 86_400))
-        self.deadline = request.start + timeout
+        self.deadline = request.start + settings.timeout_of(fields)
         self._source = self.bundle.inputs.by_name[self.facts["input"]]
         names = [port.name for port in self.bundle.outputs]
         self._index = names.index(self.facts["output"])

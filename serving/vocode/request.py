@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from serving import provenance, sounds
-from serving.checks import check_boolean, check_number
+from serving.checks import check_boolean
 from serving.engine import SampleJob
 from serving.errors import TooLargeError, UsageError, short_repr
 from serving.http_types import WAV, HTTPError, Request, Response, header_lines, notes_header
@@ -45,10 +45,7 @@ class VocodeRequest:
             raise UsageError(
                 f"`chunk` needs `stream`. Received: chunk={short_repr(fields['chunk'])}"
             )
-        self._timeout = settings.timeout
-        if "timeout" in fields:
-            timeout = check_number("timeout", fields["timeout"], 0.01, 86_400)
-            self._timeout = min(self._timeout, timeout)
+        self._timeout = settings.timeout_of(fields)
         self.deadline = request.start + self._timeout
         names = [port.name for port in served.bundle.outputs]
         self._index = names.index(self.vocoder.target.name)
