@@ -15,7 +15,7 @@ from serving.checks import check_integer, check_truncation, count_not_finite
 from serving.errors import NotFiniteError, UsageError, one_line
 from serving.inputs import Input, Inputs, Port
 from serving.kinds.video import rate_of
-from serving.seeds import check_seeds, normals_from
+from serving.seeds import check_seeds, normals
 from serving.video_rules import MAX_FRAMES, has_frames
 
 FILE_NAME = "stream.onnx"
@@ -85,10 +85,11 @@ class VideoFacts(NamedTuple):
             label: id of the class; `None` for a generator without classes.
             truncation: factor on all latents.
         """
-        stream = self.latents.stream
+        row, stream = np.array([seed]), self.latents.stream
 
         def draw(first: int, size: int) -> np.ndarray:
-            return normals_from(seed, first, size, stream) * np.float32(truncation)
+            drawn = normals(row, size, stream, first)[0]
+            return drawn * np.float32(truncation)
 
         return Film(self, draw, label)
 

@@ -86,36 +86,19 @@ def normals(seeds: np.ndarray, size: int, stream: int, start: int = 0) -> np.nda
         seeds: checked seeds, int64 `(batch,)`.
         size: numbers for each seed.
         stream: number of the stream; two streams of a seed share no numbers.
-        start: position of the first number in the stream, an even one.
+        start: position of the first number in the stream, from 0.
     """
-    normal = _box_muller(_words(seeds, (size + 1) // 2, stream, start // 2))
-    return normal[:, :size].astype(np.float32, order="C")
-
-
-def normals_from(seed: int, first: int, size: int, stream: int) -> np.ndarray:
-    """Returns a part of the standard normal numbers of a seed and a stream, float32 `(size,)`.
-
-    Args:
-        seed: a checked seed.
-        first: number of the first one, from 0.
-        size: how many.
-        stream: number of the stream.
-    """
-    pair, skipped = divmod(first, 2)
-    drawn = _box_muller(_words_from(np.array([seed]), pair, (skipped + size + 1) // 2, stream))
-    return drawn[0, skipped : skipped + size].astype(np.float32)
-
-
-def _box_muller(words: np.ndarray) -> np.ndarray:
-    """Returns two normal numbers for each pair of words, float64 `(batch, 2 * pairs)`."""
+    # Two normal numbers come from each pair of words.
+    pair, skipped = divmod(start, 2)
     # A word becomes the middle of its interval, so that no result is 0 or 1.
+    words = _words(seeds, (skipped + size + 1) // 2, stream, pair)
     first, second = (words + 0.5) * 2.0**-32
     radius = np.sqrt(-2.0 * np.log(first))
     angle = 2.0 * math.pi * second
     normal = np.empty((len(first), 2 * first.shape[1]))
     np.multiply(radius, np.cos(angle), normal[:, ::2])
     np.multiply(radius, np.sin(angle), normal[:, 1::2])
-    return normal
+    return normal[:, skipped : skipped + size].astype(np.float32, order="C")
 
 
 def uniforms(seeds: np.ndarray, size: int, stream: int) -> np.ndarray:
@@ -163,12 +146,7 @@ def _words(seeds: np.ndarray, pairs: int, stream: int, first: int = 0) -> np.nda
     words = seeds.astype(np.uint64)
     if len(words) * pairs <= _FEW and not stream and not first:
         return _threefry_of_few(words, pairs)
-    return _words_from(seeds, first, pairs, stream)
-
-
-def _words_from(seeds: np.ndarray, first: int, pairs: int, stream: int) -> np.ndarray:
-    """Returns the words of the counters from `(first, stream)` on, uint32 `(2, batch, pairs)`."""
-    column = seeds.astype(np.uint64)[:, np.newaxis]
+    column = words[:, np.newaxis]
     key = (column.astype(np.uint32), (column >> np.uint64(32)).astype(np.uint32))
     counter = np.arange(first, first + pairs, dtype=np.uint32)[np.newaxis, :]
     return np.stack(threefry_2x32(key, (counter, np.full_like(counter, stream))))

@@ -59,7 +59,7 @@ def pixels(frames):
 def test_parts_of_the_normal_numbers_are_those_of_the_whole(seed, stream):
     whole = seeds.normals(np.array([seed]), 901, stream)[0]
     for first, size in ((0, 1), (0, 901), (1, 2), (4, 7), (333, 400), (900, 1), (5, 0)):
-        part = seeds.normals_from(seed, first, size, stream)
+        part = seeds.normals(np.array([seed]), size, stream, first)[0]
         assert part.dtype == np.float32
         np.testing.assert_array_equal(part, whole[first : first + size])
 
