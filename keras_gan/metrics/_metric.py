@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_gan import registry
 from keras_gan.errors import UsageError
+from keras_gan.metrics import tracks
 from keras_gan.metrics.classified import Classified
 from keras_gan.metrics.pairs import Pairs
 from keras_gan.metrics.requirements import MetricContext, Missing, check_need
@@ -156,6 +157,12 @@ class EvaluationInputs:
                 f"Received: features={self.extractor.name!r}"
             )
         real, generated = (Stills.of(videos[:CLIPS], still) for videos in self.pixels)
+        return real, generated
+
+    @functools.cached_property
+    def tracks(self) -> tuple[tracks.Tracks, tracks.Tracks]:
+        """Tracks of the one object in real and in generated videos."""
+        real, generated = map(tracks.measure, self.pixels)
         return real, generated
 
     @functools.cached_property

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from keras_gan.metrics import bleu_scores
-from keras_gan.metrics._metric import EvaluationInputs, Metric, MetricContext, Missing
+from keras_gan.metrics._metric import EvaluationInputs, Metric
+from keras_gan.metrics.requirements import MetricContext, Missing
 from keras_gan.metrics.texts import choose, unit_of
 
 

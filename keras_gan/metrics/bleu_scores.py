@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_gan.errors import UsageError
-from keras_gan.metrics._metric import MetricContext, Missing
+from keras_gan.metrics.requirements import MetricContext, Missing
 from keras_gan.metrics.texts import Sentence, ngrams
 
 ORDERS = (2, 3, 4, 5)

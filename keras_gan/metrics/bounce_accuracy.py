@@ -32,7 +32,7 @@ class BounceAccuracy(Metric):
         return tracks.unfit(spec)
 
     def of(self, inputs: EvaluationInputs) -> MetricResult:
-        real, generated = map(bounce_accuracy, inputs.pixels)
+        real, generated = map(_bounces, inputs.tracks)
         values = {self.name: generated.accuracy, f"{self.name}_real": real.accuracy}
         return MetricResult(values, {"contacts": [generated.contacts, real.contacts]})
 
@@ -66,7 +66,10 @@ def bounce_accuracy(videos: np.ndarray) -> BounceAccuracyResult:
     Raises:
         UsageError: videos of another form, or of fewer than 3 frames.
     """
-    found = tracks.measure(videos)
+    return _bounces(tracks.measure(videos))
+
+
+def _bounces(found: tracks.Tracks) -> BounceAccuracyResult:
     steps, gaps = found.steps, found.gaps[:, 1:-1]
     before, after = steps[:, :-1], steps[:, 1:]
     contacts = bounces = 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from keras_gan.datasets import oracle
-from keras_gan.metrics._metric import EvaluationInputs, Metric, Missing
+from keras_gan.metrics._metric import EvaluationInputs, Metric
+from keras_gan.metrics.requirements import Missing
 from keras_gan.spec import Spec
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from keras_gan.metrics._metric import EvaluationInputs, Metric, Missing
+from keras_gan.metrics._metric import EvaluationInputs, Metric
+from keras_gan.metrics.requirements import Missing
 from keras_gan.metrics.texts import unit_of
 from keras_gan.spec import Spec
 from serving.kinds.text import split_words
