@@ -188,11 +188,6 @@ class Vector:
         seed = seed_of("reset", self.seed, copy, int(self.state.resets[copy]))
         return self._environments[copy].reset(seed=seed)[0]
 
-    def close(self) -> None:
-        """Closes all copies."""
-        for environment in self._environments:
-            environment.close()
-
 
 def play(spaces: Spaces, act: Any, episodes: int, seed: int, most: int = 100) -> np.ndarray:
     """Returns the returns of episodes of a policy, at the environment's own ends.

@@ -99,12 +99,6 @@ class Player:
             variable.assign(value)
         return Rollout(*stacked)
 
-    def close(self) -> None:
-        """Closes the copies."""
-        if self._vector is not None:
-            self._vector.close()
-            self._vector = None
-
     # ---------------------------------------------------------------- called from the graph
 
     def _restore(self, *arrays: np.ndarray) -> np.ndarray:
