@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ from serving.resample import HIGHEST_RATE
 KIND = "audio"
 READS_FOLDERS = True  # a recipe with this source takes the folder of --data, and keeps its options
 FORM = "the path of a folder of sounds or of a sound"
-_LOOKED_AT = 1_000  # files of a folder that are looked at to know what it holds
 _SAMPLES = ("samples", "x", "audio", "waves", "data")  # names of the array of a .npz file
 _LABELS = ("labels", "y")
 
@@ -107,18 +105,12 @@ def parse(source: str) -> dict[str, Any] | None:
 def _holds_sounds(root: Path) -> bool:
     """Returns whether more of the first files of a folder are sounds than images."""
     counts = {"sounds": 0, "images": 0}
-    seen = 0
     pictures = images.suffixes()
-    for _, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for _, names in folder_files.look(root):
         for name in names:
             suffix = os.path.splitext(name)[1].lower()
-            if not name.startswith("."):
-                counts["sounds"] += suffix in files.SUFFIXES
-                counts["images"] += suffix in pictures
-        seen += len(names)
-        if seen >= _LOOKED_AT:
-            break
+            counts["sounds"] += suffix in files.SUFFIXES
+            counts["images"] += suffix in pictures
     return counts["sounds"] > counts["images"]
 
 
@@ -128,18 +120,9 @@ def _from_folder(root: Path, labels: bool, skip_corrupt: bool) -> Found:
         listed, layout, lines = [(root.name,)], None, []
         root = root.parent
     else:
-        folder_files.check_folder(root, files.WANTED.noun)
-        listing = folder_files.find(root, skip_corrupt, files.WANTED)
-        if not listing.images:
-            raise UsageError(
-                "A folder of sounds must hold files such as .wav, .flac or .ogg. Received: none in "
-                f"{root}" + (f", which holds {listing.line}" if listing.line else "")
-            )
-        layout = folder_layout.understand(root, listing.images, labels, noun=files.WANTED.noun)
-        for line in layout.dropped:
-            warnings.warn(line, stacklevel=3)
+        layout, others = folder_layout.read(root, files.WANTED, labels, skip_corrupt, stacklevel=3)
         listed = layout.files
-        lines = [*layout.lines, *([f"left out: {listing.line}"] if listing.line else [])]
+        lines = [*layout.lines, *([f"left out: {others}"] if others else [])]
     paths = [root.joinpath(*parts) for parts in listed]
     items = [
         Item(str(path), lambda path=path: files.opened(path), label, split)

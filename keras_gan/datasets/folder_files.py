@@ -14,6 +14,7 @@ from serving.bundle_folder import is_run
 
 Parts = tuple[str, ...]  # path relative to the folder
 
+_LOOKED_AT = 1_000  # files of a folder that are looked at to know what it holds
 _TRIED = 20  # files of a suffix that is unknown, before all of them are left out
 _METADATA = ("__MACOSX",)  # folders that unpacking a macOS archive leaves
 _EARLIER = (".png", ".jpg", ".jpeg", ".webp", ".gif")  # suffixes that version 0.1.0 read
@@ -30,11 +31,13 @@ class Wanted:
         noun: plural noun for them, for messages.
         suffixes: function that returns their suffixes, in lower case with the dot.
         is_one: function from the path of a file of another suffix to whether it is one of them.
+        examples: phrase for the files that a folder of them must hold, for an error.
     """
 
     noun: str
     suffixes: Callable[[], Collection[str]]
     is_one: Callable[[Path], bool]
+    examples: str = ""
 
 
 IMAGES = Wanted("images", images.suffixes, images.is_image)
@@ -83,6 +86,20 @@ def check_folder(root: Path, noun: str = IMAGES.noun) -> None:
             "Data must not be a run, whose samples are generated. "
             f"Received: path={str(root)!r}, a run"
         )
+
+
+def look(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yields the first folders below a folder with the names of their files, hidden ones aside.
+
+    They are as many as hold 1,000 files, so that a data set knows what a large folder holds.
+    """
+    seen = 0
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield folder, [name for name in names if not name.startswith(".")]
+        seen += len(names)
+        if seen >= _LOOKED_AT:
+            break
 
 
 def find(root: Path, skip_errors: bool, wanted: Wanted = IMAGES) -> Files:

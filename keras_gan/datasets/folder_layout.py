@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from keras_gan.datasets.classes import natural_key
-from keras_gan.datasets.folder_files import Parts
+from keras_gan.datasets.folder_files import Parts, Wanted, check_folder, find
 from keras_gan.errors import UsageError
 
 TRAIN = ("train", "training", "trn")
@@ -43,6 +44,35 @@ class Layout:
     has_splits: bool
     lines: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+
+
+def read(
+    root: Path, wanted: Wanted, labels: bool, skip_errors: bool, stacklevel: int
+) -> tuple[Layout, str]:
+    """Returns the layout of the files of a folder, and its other files in words; warns of the rest.
+
+    Args:
+        root: the folder.
+        wanted: the files that are looked for.
+        labels: whether subfolders are classes.
+        skip_errors: whether folders that cannot be read are skipped.
+        stacklevel: of the warnings, for the caller.
+
+    Raises:
+        UsageError: no folder, a run, one that cannot be read or that holds none of the files, or
+            files both in class folders and beside them.
+    """
+    check_folder(root, wanted.noun)
+    found = find(root, skip_errors, wanted)
+    if not found.images:
+        raise UsageError(
+            f"A folder of {wanted.noun} must hold {wanted.examples}. Received: none in {root}"
+            + (f", which holds {found.line}" if found.line else "")
+        )
+    layout = understand(root, found.images, labels, noun=wanted.noun)
+    for line in layout.dropped:
+        warnings.warn(line, stacklevel=stacklevel + 1)
+    return layout, found.line
 
 
 def understand(

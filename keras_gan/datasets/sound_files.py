@@ -112,7 +112,7 @@ def is_sound(file: Path) -> bool:
     return wav.is_wav(head) or head.startswith(_MAGIC[:2] + _MAGIC[3:]) or head[8:11] == b"AIF"
 
 
-WANTED = Wanted("sounds", lambda: SUFFIXES, is_sound)
+WANTED = Wanted("sounds", lambda: SUFFIXES, is_sound, "files such as .wav, .flac or .ogg")
 
 
 def _wav(content: Any) -> Sound | None:

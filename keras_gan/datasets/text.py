@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ READS_FOLDERS = True  # a recipe with this source takes the folder of --data, an
 FORM = "the path of a .txt file or of a folder of such files"
 BY = ("line", "document")
 SUFFIX = ".txt"
-_WANTED = folder_files.Wanted("texts", lambda: (SUFFIX,), lambda path: False)
-_LOOKED_AT = 1_000  # files of a folder that are looked at to know what it holds
+_WANTED = folder_files.Wanted("texts", lambda: (SUFFIX,), lambda path: False, f"{SUFFIX} files")
 
 
 def open(
@@ -115,14 +113,10 @@ def decode(path: Path) -> str:
 def _holds_texts(root: Path) -> bool:
     """Returns whether more of the first files of a folder are texts than images and sounds."""
     others = {*images.suffixes(), *sound_files.SUFFIXES}
-    texts = seen = 0
-    for _, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        suffixes = [os.path.splitext(n)[1].lower() for n in names if not n.startswith(".")]
+    texts = 0
+    for _, names in folder_files.look(root):
+        suffixes = [os.path.splitext(name)[1].lower() for name in names]
         texts += sum((suffix == SUFFIX) - (suffix in others) for suffix in suffixes)
-        seen += len(names)
-        if seen >= _LOOKED_AT:
-            break
     return texts > 0
 
 
@@ -155,17 +149,7 @@ def _read(root: Path, by: str, labels: bool | str, lowercase: bool) -> Texts:
 
 
 def _layout(root: Path, labels: bool) -> folder_layout.Layout:
-    folder_files.check_folder(root, _WANTED.noun)
-    listing = folder_files.find(root, False, _WANTED)
-    if not listing.images:
-        raise UsageError(
-            f"A folder of texts must hold {SUFFIX} files. Received: none in {root}"
-            + (f", which holds {listing.line}" if listing.line else "")
-        )
-    layout = folder_layout.understand(root, listing.images, labels, noun=_WANTED.noun)
-    for line in layout.dropped:
-        warnings.warn(line, stacklevel=4)
-    return layout
+    return folder_layout.read(root, _WANTED, labels, False, stacklevel=4)[0]
 
 
 def _parts(text: str, by: str, whole: bool) -> Sequence[str]:

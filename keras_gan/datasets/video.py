@@ -36,7 +36,6 @@ KIND = "video"
 READS_FOLDERS = True  # a recipe with this source takes the folder of --data, and keeps its options
 FORM = "the path of a folder of videos or of a video"
 WINDOWS = ("all", "first")
-_LOOKED_AT = 1_000  # files of a folder that are looked at to know what it holds
 _OPENED = 4  # of them, those that are opened to know whether they are animated
 _KEPT_SIZE = 64  # videos of one size up to this height and width are not resized by default
 _DECODED = 2**28  # bytes of samples of the files that are decoded together
@@ -182,13 +181,10 @@ def parse(source: str) -> dict[str, Any] | None:
 
 def _holds_videos(root: Path) -> bool:
     """Returns whether the first files of a folder are videos, and none of them a still picture."""
-    pictures, containers, opened, seen = images.suffixes(), 0, [], 0
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    pictures, containers, opened = images.suffixes(), 0, []
+    for folder, names in folder_files.look(root):
         for name in sorted(names):
             suffix = os.path.splitext(name)[1].lower()
-            if name.startswith("."):
-                continue
             if suffix in files.ANIMATIONS:
                 if len(opened) < _OPENED:
                     opened.append(files.is_animated(Path(folder, name)))
@@ -197,9 +193,6 @@ def _holds_videos(root: Path) -> bool:
             elif suffix in pictures and suffix not in files.CONTAINERS:
                 return False
             containers += suffix in files.CONTAINERS
-        seen += len(names)
-        if seen >= _LOOKED_AT:
-            break
     return containers > 0 or True in opened
 
 
@@ -220,16 +213,7 @@ class _Listing:
 def _list(root: Path, labels: bool, skip_corrupt: bool) -> _Listing:
     if root.is_file():
         return _Listing(str(root), [decoding.Item(str(root), root)])
-    folder_files.check_folder(root, files.WANTED.noun)
-    found = folder_files.find(root, skip_corrupt, files.WANTED)
-    if not found.images:
-        raise UsageError(
-            "A folder of videos must hold files such as .gif, .webp or .mp4. Received: none in "
-            f"{root}" + (f", which holds {found.line}" if found.line else "")
-        )
-    layout = folder_layout.understand(root, found.images, labels, noun=files.WANTED.noun)
-    for line in layout.dropped:
-        warnings.warn(line, stacklevel=4)
+    layout, others = folder_layout.read(root, files.WANTED, labels, skip_corrupt, stacklevel=4)
     paths = [root.joinpath(*parts) for parts in layout.files]
     items = [
         decoding.Item(str(path), path, label, split)
@@ -237,7 +221,7 @@ def _list(root: Path, labels: bool, skip_corrupt: bool) -> _Listing:
     ]
     # A folder's name may be any bytes, but the name of a class is text.
     names = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in layout.classes]
-    lines = (*layout.lines, *([f"left out: {found.line}"] if found.line else []))
+    lines = (*layout.lines, *([f"left out: {others}"] if others else []))
     return _Listing(str(root), items, tuple(names), layout.has_splits, lines)
 
 

@@ -122,7 +122,7 @@ def _is_video(file: Path) -> bool:
     return is_avi or head[4:8] == b"ftyp" or head.startswith(b"\x1a\x45\xdf\xa3")
 
 
-WANTED = Wanted("videos", lambda: SUFFIXES, _is_video)
+WANTED = Wanted("videos", lambda: SUFFIXES, _is_video, "files such as .gif, .webp or .mp4")
 
 
 def _is_container(file: Path) -> bool:
