@@ -7,8 +7,9 @@
     taskset -c 0 python benchmarks/text.py --words runs/words runs/words-resnet --oracle runs/oracle
 
 Words: shares of generated words in the held-out and in the training half of the dictionary, and of
-different ones, beside an interpolated Kneser-Ney model of 4-grams of the training half, and beside
-as many words of that half.
+different ones; then, of the words outside the training half (`sample --exclude` leaves the others
+out), the shares of those in the held-out half and of different ones. Beside them, the same of an
+interpolated Kneser-Ney model of 4-grams of the training half, and of as many words of that half.
 
 Oracle: the quality of sentences, their negative log-likelihood by the oracle (NLL_oracle), and the
 diversity of the generator, that of held-out sentences by the generator (NLL_gen), both in nats for
@@ -48,10 +49,14 @@ def words_of(ids: np.ndarray, tokens: Sequence[str]) -> list[str]:
 def shares(found: list[str], seen: set[str], unseen: set[str]) -> str:
     """Returns one row of the table of words."""
     count = len(found)
+    new = [word for word in found if word not in seen]
+    held_out = sum(word in unseen for word in new)
     values = (
-        sum(word in unseen for word in found) / count,
-        sum(word in seen for word in found) / count,
+        held_out / count,
+        1 - len(new) / count,
         len({*found}) / count,
+        held_out / max(1, len(new)),
+        len({*new}) / max(1, len(new)),
     )
     return "".join(f"{100 * value:11.1f} %" for value in values)
 
@@ -62,7 +67,8 @@ def compare_words(paths: Sequence[str], count: int) -> None:
     tokens = ["\0", *data.spec.samples.meta["vocabulary"][1:]]
     trained, held_out = (np.asarray(data.arrays(name)[0]) for name in ("train", "held_out"))
     seen, unseen = ({*words_of(ids, tokens)} for ids in (trained, held_out))
-    print(f"{'words':<34}{'held out':>13}{'training':>13}{'different':>13}")
+    titles = ("held out", "training", "different", "of new", "new, diff.")
+    print(f"{'words':<34}" + "".join(f"{title:>13}" for title in titles))
     for path in paths:
         gan = runs.Run.open(path).load()
         name = f"{path.rstrip('/').rpartition('/')[2]}"

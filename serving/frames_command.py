@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from serving import film_files, pictures, png
+from serving import film_files, pictures, png, text_options
 from serving.endless import VideoStream, open_film
 from serving.errors import UsageError
 from serving.lists import parse_labels
@@ -19,7 +19,7 @@ from serving.progress import ProgressLine
 
 # Options of other commands.
 _UNUSED = ("count", "each", "workers", "shard_size", "engine", "balance", "classifier")
-_UNUSED += ("seeds", "temperature", "prefix", "pattern", "vocabulary", "length")
+_UNUSED += text_options.OPTIONS
 
 
 class FramesCommand:

@@ -116,7 +116,7 @@ class Settings:
         return is_loopback(self.host)
 
     def timeout_of(self, fields: Mapping[str, Any]) -> float:
-        """Returns the timeout of a request in seconds, which may set a shorter one.
+        """Returns the timeout of a request in seconds: its own, at most that of the server.
 
         Args:
             fields: the request's fields by name.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from serving.checks import MAX_SEED
 from serving.errors import UsageError
+from serving.kinds.text import to_line
 from serving.lists import parse_labels
 from serving.output_files import check_writable, write_file
 from serving.text_options import ENDINGS
@@ -55,8 +57,9 @@ class TextCommand:
         steps = getattr(bundle, "text_steps", None)
         if steps is None:
             raise UsageError(
-                "--temperature, --prefix, --pattern, --vocabulary, --length and --seeds need a "
-                "bundle on disk; a server takes the same as fields of /v1/generate. "
+                "--temperature, --prefix, --pattern, --vocabulary, --length, --exclude and --seeds "
+                "need a bundle on disk; a server takes all but --exclude as fields of "
+                "/v1/generate. "
                 f"Received: {options.bundle}"
             )
         self._steps, self._options, self._name = steps, options, bundle.name
@@ -65,7 +68,11 @@ class TextCommand:
         if labels:
             labels = [labels[i % len(labels)] for i in range(len(self._seeds))]
         self._labels = bundle.label_ids(self._seeds, labels or None)
-        vocabulary = None if options.vocabulary is None else _read_tokens(options.vocabulary)
+        vocabulary = options.vocabulary
+        if vocabulary is not None:
+            vocabulary = _read_lines("--vocabulary", vocabulary)
+        lines = [] if options.exclude is None else _read_lines("--exclude", options.exclude)
+        self._excluded = {_plain(line) for line in lines}
         self._constraint = steps.constraint(
             options.prefix or (), options.pattern, vocabulary, options.length
         )
@@ -101,20 +108,28 @@ class TextCommand:
     def _first_label(self) -> np.ndarray | None:
         return None if self._labels is None else self._labels[:1]
 
+    def _forms(self, text: str) -> set[str]:
+        """Returns a text as files of texts may have it: as it is, and with escapes."""
+        return {_plain(text), _plain(to_line(text))}
+
     def run(self) -> str:
-        """Samples and writes the texts; returns what is printed."""
+        """Samples and writes the texts; returns what is printed, with the end of the last line."""
         start = time.perf_counter()
         texts = self._steps.texts(self._seeds, self._constraint, self._temperature, self._labels)
+        asked = len(texts)
+        texts = [text for text in texts if not self._excluded & self._forms(text.text)]
         lines = encode_lines(texts, self._form)
         if self._out is None:
-            return lines.decode().removesuffix("\n")
-        rate = len(texts) / (time.perf_counter() - start)
+            return lines.decode()
+        rate = asked / (time.perf_counter() - start)
         try:
             write_file(self._out, lines)
         except OSError as error:
             raise UsageError(f"The output must be writable. Received: {error}") from error
         plural = "text" if len(texts) == 1 else "texts"
-        return f"Wrote {self._out}: {len(texts)} {plural} of {self._name}, {rate:.0f} texts/s"
+        without = "" if asked == len(texts) else f" ({asked - len(texts)} excluded)"
+        made = f"{len(texts)} {plural} of {self._name}{without}"
+        return f"Wrote {self._out}: {made}, {rate:.0f} texts/s\n"
 
 
 def _seeds_of(options: argparse.Namespace) -> np.ndarray:
@@ -149,20 +164,25 @@ def _seeds_of(options: argparse.Namespace) -> np.ndarray:
     return np.array(found, np.int64)
 
 
-def _read_tokens(path: str) -> list[str]:
-    """Returns the tokens of a file, one in each line.
+def _plain(line: str) -> str:
+    """Returns a text as data sets of texts clean it: NFC, and single spaces."""
+    return " ".join(unicodedata.normalize("NFC", line).split())
+
+
+def _read_lines(option: str, path: str) -> list[str]:
+    """Returns the lines of a file that are not empty: tokens, or texts as .txt files have them.
 
     Raises:
-        UsageError: a file that cannot be read as UTF-8, or that is empty.
+        UsageError: a file that cannot be read as UTF-8.
     """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").split("\n")
+        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--vocabulary must be a UTF-8 file. Received: {path} ({error})") from None
+        raise UsageError(f"{option} must be a UTF-8 file. Received: {path} ({error})") from None
     return [line for line in lines if line]
 
 
 def run(bundle: Any, options: argparse.Namespace) -> int:
     """Runs the command on an opened bundle."""
-    print(TextCommand(bundle, options).run())
+    print(TextCommand(bundle, options).run(), end="")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 ENDINGS = (".txt", ".jsonl")
-_OPTIONS = ("seeds", "temperature", "prefix", "pattern", "vocabulary", "length")
+OPTIONS = ("seeds", "temperature", "prefix", "pattern", "vocabulary", "length", "exclude")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +21,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--prefix", metavar="TEXT", help="beginning of all texts")
     add("--pattern", metavar="REGEX", help="regular expression that the whole texts match")
     add("--vocabulary", metavar="FILE", help="file of the only allowed tokens, one in each line")
+    add("--exclude", metavar="FILE", help="file of texts to leave out, one in each line")
     add("--length", type=int, help="most tokens of a text (default: that of the model)")
 
 
 def is_wanted(options: argparse.Namespace) -> bool:
     """Returns whether an option of texts is used."""
-    return any(getattr(options, name) is not None for name in _OPTIONS)
+    return any(getattr(options, name) is not None for name in OPTIONS)
 
 
 def writes_lines(options: argparse.Namespace) -> bool:

@@ -305,6 +305,7 @@ def test_the_command_writes_a_folder_of_pictures(path, tmp_path):
         (["--frames", "9", "--temperature", "0.5"], "leave --temperature out. Received: 0.5"),
         (["--frames", "9", "--prefix", "a"], "leave --prefix out. Received: 'a'"),
         (["--frames", "9", "--pattern", "a+"], "leave --pattern out. Received: 'a+'"),
+        (["--frames", "9", "--exclude", "x"], "leave --exclude out. Received: 'x'"),
         (["--frames", "9", "--seeds", "1-3"], "leave --seeds out. Received: '1-3'"),
         (["--frames", "9", "--balance", "x"], "leave --balance out. Received: 'x'"),
         (["--frames", "9", "--classifier", "x"], "leave --classifier out. Received: 'x'"),

@@ -258,6 +258,19 @@ def test_the_command_writes_lines(chain, folder, capsys, tmp_path):
         capsys, path, "--vocabulary", tmp_path / "tokens", "--prefix", "d", "--length", 3
     )
     assert re.fullmatch("(d[ab]{0,2}\n){64}", out)
+    known = tmp_path / "known"  # as a file of lines: other words, and the empty last line
+    known.write_text(f"{expected[1].text}  \r\nzzz\n", encoding="utf-8-sig")
+    status, out, _ = run(capsys, path, *given, "--exclude", known)
+    left = [text.text for text in expected if text.text != expected[1].text]
+    assert (status, out.splitlines()) == (0, left)
+    assert 1 <= len(left) < 4
+    known.write_text("\n".join(text.text for text in expected))
+    status, out, _ = run(capsys, path, *given, "--exclude", known)
+    assert (status, out) == (0, "")
+    known.write_text(f"{expected[1].text}\n")
+    _, out, _ = run(capsys, path, *given, "--exclude", known, "--out", tmp_path / "z.txt")
+    assert f"{len(left)} text" in out
+    assert f"of chain ({4 - len(left)} excluded)" in out
     status, out, _ = run(capsys, path, *given, "--format", "jsonl")
     assert [json.loads(line) for line in out.splitlines()] == rows
     status, _, _ = run(capsys, path, "--count", 5, "--out", tmp_path / "y.txt")
@@ -274,6 +287,8 @@ def test_the_command_writes_lines(chain, folder, capsys, tmp_path):
         (("--temperature", "-1"), "`temperature` must be"),
         (("--prefix", "xyz"), "`prefix`"),
         (("--vocabulary", "/nowhere"), "--vocabulary must be a UTF-8 file"),
+        (("--vocabulary", "/dev/null"), "`vocabulary`"),
+        (("--exclude", "/nowhere"), "--exclude must be a UTF-8 file. Received: /nowhere"),
         (("--length", "0"), "`length` must be"),
         (("--length", "5", "--each", "/tmp/each"), "--each cannot be used"),
         (("--length", "5", "--out", "x.png"), "files that end in .txt or .jsonl"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from serving.acting import Policy
-from serving.checks import check_number, flatten, is_finite
+from serving.checks import flatten, is_finite
 from serving.engine import LIGHT, SampleJob
 from serving.errors import NotFiniteError, TooLargeError, short_repr
 from serving.generate.rendering import json_ready
@@ -43,10 +43,7 @@ class ActRequest:
                 f"A request may have at most {settings.max_count} observations (--max-count of "
                 f"the server). Received: {self.count} observations"
             )
-        timeout = settings.timeout
-        if "timeout" in fields:
-            timeout = min(timeout, check_number("timeout", fields["timeout"], 0.01, 86_400))
-        self._deadline = now + timeout
+        self._deadline = now + settings.timeout_of(fields)
 
     @property
     def is_light(self) -> bool:
