@@ -14,7 +14,7 @@ def of_latents():
 
 
 OF_SOUND = ("wavegan",)
-OF_VIDEO = ("video",)
+OF_VIDEO = ("video", "video_clip")
 FRAMES = 4  # of a video
 OF_TEXT = ("text_resnet",)
 OF_SPECTROGRAMS = ("hifi", "multi_period", "vocoder")

@@ -115,6 +115,8 @@ FAMILIES: list[tuple[str, str, dict, bool]] = [
     ("multi_scale", "multi_scale", {"widths": [8, 4, 4]}, False),
     ("mlp", "mlp", {"widths": [16]}, False),
     ("mlp, classes", "mlp", {"widths": [16]}, True),
+    ("video_clip", "video_clip", {"widths": [8, 4, 4]}, False),
+    ("video_clip, classes", "video_clip", {"widths": [8, 4, 4], "norm": "layer"}, True),
     ("text_resnet", "text_resnet", {"width": 8, "blocks": 1}, False),
     ("text_resnet, classes", "text_resnet", {"width": 8, "blocks": 1}, True),
     ("wavegan", "wavegan", {"width": 4}, False),
@@ -132,6 +134,7 @@ for _name, *_player, _conditional in FAMILIES:
     # The kinds of sounds and texts, of two axes, have to be declared.
     _of_two_axes = (*families.OF_SOUND, *families.OF_TEXT)
     _kind = {"kind": "series"} if _player[0] in _of_two_axes else {}
+    _kind |= {"kind": "video"} if _player[0] in families.OF_VIDEO else {}
     TABLE[_name] = Row(
         lambda player=(*_player, _conditional): of_family(*player),
         **_kind | (BOTH if _conditional else {}),

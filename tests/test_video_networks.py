@@ -15,6 +15,7 @@ from keras_gan.layers import (
     PickFrames,
     PlaceSprites,
     RepeatForFrames,
+    RepeatFrames,
     SpritePlaces,
     StartState,
     TemporalConv,
@@ -86,6 +87,7 @@ def test_frames_are_folded_into_the_batch_and_back():
     vectors = np.array([[1.0, 2.0], [3.0, 4.0]], "float32")
     repeated = RepeatForFrames()([vectors, x])
     np.testing.assert_array_equal(repeated, [[1, 2]] * 3 + [[3, 4]] * 3)
+    np.testing.assert_array_equal(RepeatFrames(2)(x), np.repeat(x, 2, axis=1))
 
 
 def test_modulation_scales_and_shifts_each_channel():
@@ -251,10 +253,64 @@ def test_other_data_is_refused(build):
             build(False, spec)
 
 
-@pytest.mark.parametrize("name", ["mocogan", "MoCoGAN"])
-def test_names_of_publications_are_suggested(name):
-    with pytest.raises(UsageError, match=r"Did you mean 'video'\?"):
+@pytest.mark.parametrize(
+    ("name", "family"), [("mocogan", "video"), ("MoCoGAN", "video"), ("VGAN", "video_clip")]
+)
+def test_names_of_publications_are_suggested(name, family):
+    with pytest.raises(UsageError, match=rf"Did you mean '{family}'\?"):
         architectures.build_network("generator", name, video())
+
+
+# ------------------------------------------------------------------------ (2+1)-D
+
+
+def clips(conditional=True, spec=None, **options):
+    keras.utils.set_random_seed(3)
+    options = {"latent_dim": 6, "widths": [6, 4, 4], **options}
+    return architectures.build_network(
+        "generator", "video_clip", spec or video(), conditional, **options
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": "none"}, {"frame_doublings": 0}], ids=str)
+@pytest.mark.parametrize("conditional", [False, True])
+def test_clips_have_the_shape_of_the_data(options, conditional):
+    g = clips(conditional, **options)
+    z = np.array(keras_gan.latents.latents_from_seeds(range(2), 6))
+    samples = g([z, np.array([0, 2])] if conditional else z)
+    assert (samples.shape, samples.dtype) == ((2, FRAMES, 16, 16, 1), "float32")
+    assert 0 < np.abs(samples).max() <= 1
+    assert endless.find_split(g) is None
+    d = architectures.build_network("discriminator", "video_clip", video(), True, **SMALL_D)
+    assert [x.shape for x in d.outputs] == [(None, 2, 1), (None, 1)]
+
+
+def test_the_frames_of_a_clip_begin_coarse():
+    """Frames without convolutions along time are equal in groups of the repeated ones."""
+    g = clips(kernel_frames=1, widths=[6, 4, 4])
+    assert g.get_layer("reshape").output.shape[1:] == (2, 4, 4, 6)  # 4 frames, doubled once
+    z = np.array(keras_gan.latents.latents_from_seeds([0], 6))
+    frames = np.asarray(g([z, np.array([0])]))[0]
+    np.testing.assert_allclose(frames[0], frames[1], atol=1e-6)
+    assert np.abs(frames[1] - frames[2]).max() > 1e-3
+    mixed = np.asarray(clips(widths=[6, 4, 4])([z, np.array([0])]))[0]
+    assert np.abs(mixed[0] - mixed[1]).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"frame_doublings": 3}, "frame_doublings=3, depth=2, 4 frames"),
+        ({"frame_doublings": 2, "spec": video(6)}, "frame_doublings=2, depth=2, 6 frames"),
+        ({"kernel_frames": 0}, "`kernel_frames` must be an integer of at least 1"),
+        ({"norm": "group"}, "`norm` must be one of none, batch, layer"),
+        ({"spec": Spec("image", (16, 16, 1), (-1.0, 1.0))}, "'video_clip' is for video of one"),
+    ],
+    ids=["doublings", "frames", "kernel", "norm", "pictures"],
+)
+def test_options_of_clips_out_of_range(options, line):
+    with pytest.raises(UsageError, match=re.escape(line)):
+        clips(False, **options)
 
 
 # ------------------------------------------------------------------------ other lengths

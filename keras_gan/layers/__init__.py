@@ -49,15 +49,15 @@ from keras_gan.layers.sound import (
     VocoderInput,
 )
 from keras_gan.layers.spectral import SpectralNormalization
+from keras_gan.layers.sprites import PlaceSprites, SpritePlaces
 from keras_gan.layers.text import TextSampler, TextStep, find_sampler, step_model, with_controls
 from keras_gan.layers.video import (
     CarriedState,
     FoldFrames,
     Modulation2D,
     PickFrames,
-    PlaceSprites,
     RepeatForFrames,
-    SpritePlaces,
+    RepeatFrames,
     StartState,
     TemporalConv,
     UnfoldFrames,
@@ -106,6 +106,7 @@ __all__ = [
     "PlaceSprites",
     "ReflectionPadding2D",
     "RepeatForFrames",
+    "RepeatFrames",
     "SelfAttention2D",
     "SpectralNormalization",
     "SpritePlaces",

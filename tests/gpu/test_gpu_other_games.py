@@ -55,7 +55,7 @@ OTHERS = {
 
 @functools.cache
 def reference(name):
-    """The metric of a game in float32 on the CPU; once in a process."""
+    """Returns the metric of a game in float32 on the CPU; once in a process."""
     train, metric = OTHERS[name]
     with tf.device("CPU:0"):
         return train("float32", False)[1][metric][0]
