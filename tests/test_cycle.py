@@ -229,6 +229,7 @@ def test_a_saved_game_goes_on_as_the_same_game(tmp_path):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_training_is_resumed_bit_for_bit_and_both_directions_are_exported(tmp_path):
     run = check_kill(write(tmp_path, GAME), tmp_path, kills=(2, 2))
@@ -346,6 +347,7 @@ def any_size(model_of, name):
     return keras.Model(picture, model_of(picture))
 
 
+@pytest.mark.slow
 def test_networks_of_any_size_need_the_size_of_a_batch_for_their_history():
     def conv(x):
         return keras.layers.Conv2D(1, 3, padding="same")(x)
@@ -454,6 +456,7 @@ print("same")
 """
 
 
+@pytest.mark.slow
 def test_replicas_share_a_history_that_a_saved_game_keeps(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", REPLICAS, str(tmp_path / "cycle.keras")],

@@ -135,6 +135,7 @@ def test_a_selection_on_a_fake_device_and_the_list_of_what_did_not_run():
     ]
 
 
+@pytest.mark.slow
 def test_a_hung_test_is_ended_by_its_time_out(tmp_path):
     """By a signal; if it is stuck where signals have no effect, the process ends."""
     folder = tmp_path / "tests" / "gpu"

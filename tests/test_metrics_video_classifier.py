@@ -83,6 +83,7 @@ def test_labels_choose_the_output(trained):
         assert each.still(frames)[1].argmax(axis=1).tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_it_is_the_same_again(trained, data, tmp_path):
     first, again = (
         metrics.train_video_classifier(data, 1, seed=3, cache=tmp_path / name) for name in "ab"

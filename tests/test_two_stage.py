@@ -229,6 +229,7 @@ def test_a_generator_with_noise_is_evaluated_with_that_of_the_first_stage():
     assert other.controls["first stage"]["l1"] != pytest.approx(first, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_training_killed_in_both_stages_is_resumed_and_exported(tmp_path):
     """Kills at 64 of 160 examples, before the border at 80, and at 128, after it."""
