@@ -68,11 +68,8 @@ class TextCommand:
         if labels:
             labels = [labels[i % len(labels)] for i in range(len(self._seeds))]
         self._labels = bundle.label_ids(self._seeds, labels or None)
-        vocabulary = options.vocabulary
-        if vocabulary is not None:
-            vocabulary = _read_lines("--vocabulary", vocabulary)
-        lines = [] if options.exclude is None else _read_lines("--exclude", options.exclude)
-        self._excluded = {_plain(line) for line in lines}
+        vocabulary = _read_lines("--vocabulary", options.vocabulary)
+        self._excluded = {_plain(line) for line in _read_lines("--exclude", options.exclude) or ()}
         self._constraint = steps.constraint(
             options.prefix or (), options.pattern, vocabulary, options.length
         )
@@ -108,16 +105,13 @@ class TextCommand:
     def _first_label(self) -> np.ndarray | None:
         return None if self._labels is None else self._labels[:1]
 
-    def _forms(self, text: str) -> set[str]:
-        """Returns a text as files of texts may have it: as it is, and with escapes."""
-        return {_plain(text), _plain(to_line(text))}
-
     def run(self) -> str:
         """Samples and writes the texts; returns what is printed, with the end of the last line."""
         start = time.perf_counter()
         texts = self._steps.texts(self._seeds, self._constraint, self._temperature, self._labels)
         asked = len(texts)
-        texts = [text for text in texts if not self._excluded & self._forms(text.text)]
+        if self._excluded:
+            texts = [text for text in texts if self._excluded.isdisjoint(_forms(text.text))]
         lines = encode_lines(texts, self._form)
         if self._out is None:
             return lines.decode()
@@ -169,12 +163,19 @@ def _plain(line: str) -> str:
     return " ".join(unicodedata.normalize("NFC", line).split())
 
 
-def _read_lines(option: str, path: str) -> list[str]:
-    """Returns the lines of a file that are not empty: tokens, or texts as .txt files have them.
+def _forms(text: str) -> set[str]:
+    """Returns a text as files of texts may have it: as it is, and with escapes."""
+    return {_plain(text), _plain(to_line(text))}
+
+
+def _read_lines(option: str, path: str | None) -> list[str] | None:
+    """Returns the lines of a file that are not empty, tokens or texts; `None` without a file.
 
     Raises:
         UsageError: a file that cannot be read as UTF-8.
     """
+    if path is None:
+        return None
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
